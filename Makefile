@@ -1,0 +1,39 @@
+# Everything is set up on first use and reused afterwards. PIP_ARGS passes through to pip, for example
+#   make ladder PIP_ARGS="--extra-index-url URL-OF-ANOTHER-TORCH-INDEX"
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: ladder test test-extras lint bench clean
+
+ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print the table, write the report
+	$(BIN)/mytnano ladder $(ARGS)
+
+test: $(VENV)/.ready-dev lint ## Lint, check the layers, run the tests
+	$(BIN)/python -m pytest -n 2 -m "not extras" $(ARGS)
+
+test-extras: $(VENV)/.ready-dev ## The slow checks: kill -9 of a whole ladder, other corpora, a browser if there is one
+	$(BIN)/python -m pytest -m extras $(ARGS)
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-dev ## Optimizer steps in tokens/s; ARGS="--nanogpt PATH" races against a nanoGPT checkout
+	$(BIN)/mytnano bench $(ARGS)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('mytnano needs Python 3.11 or newer; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.12') if sys.version_info < (3, 11) else None"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean: ## Remove the environment (results in out/ stay)
+	rm -rf $(VENV)

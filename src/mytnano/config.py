@@ -1,0 +1,274 @@
+"""What a run is: one frozen tree of plain values, hashed, from which everything else follows.
+
+Each field carries its help text (shown by ``--help`` and in errors) and its role in a comparison:
+
+* ``factor``    a design choice; a fair comparison changes exactly one;
+* ``matched``   a size or budget that is set so that two designs are comparable;
+* ``nuisance``  something that must not matter (seed, device, precision).
+
+A design variant is a function ``RunConfig -> RunConfig``; see :mod:`mytnano.designs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import pydantic
+
+from mytnano.errors import UserError
+
+SEMANTICS = 1
+"""Bumped whenever the numbers of a run move; a golden test forces the bump.
+
+Part of every run's hash, so results of different semantics are never mixed.
+"""
+
+
+def setting(role: Literal["factor", "matched", "nuisance"], help: str, **constraints: Any) -> Any:
+    """A field with its help text and its role in a comparison; ``default=...`` as in pydantic."""
+    return pydantic.Field(description=help, json_schema_extra={"role": role}, **constraints)
+
+
+class Frozen(pydantic.BaseModel):
+    """Base of every config: immutable, and an unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def but(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+
+class ModelConfig(Frozen):
+    """The shape and the parts of one language model."""
+
+    vocab_size: int = setting(
+        "matched", "number of token ids, end-of-document included", default=0, ge=0
+    )
+    context: int = setting("matched", "longest window in tokens", default=0, ge=0)
+    width: int = setting("matched", "width of the residual stream (d_model)", default=128, ge=1)
+    layers: int = setting("factor", "number of blocks; 0 is a bigram", default=4, ge=0)
+
+    mixer: Literal["mean", "attention"] = setting(
+        "factor",
+        "how a position reads earlier ones: causal mean, or softmax attention",
+        default="attention",
+    )
+    heads: int = setting("factor", "query heads", default=4, ge=1)
+    kv_heads: int = setting(
+        "factor", "key/value heads; fewer than heads is grouped-query attention", default=4, ge=1
+    )
+    kernel: Literal["explicit", "flash"] = setting(
+        "factor",
+        "attention arithmetic: explicit softmax, or PyTorch's fused kernel",
+        default="explicit",
+    )
+    positions: Literal["none", "learned", "rope"] = setting(
+        "factor", "position information", default="learned"
+    )
+    rope_base: float = setting("factor", "base of the rotary frequencies", default=10_000.0, gt=1)
+
+    ffn: Literal["none", "relu", "gelu", "silu", "relu2", "glu", "geglu", "swiglu"] = setting(
+        "factor", "feed-forward activation; the *glu kinds are gated", default="relu"
+    )
+    ffn_width: int = setting(
+        "matched", "hidden width of the feed-forward network", default=512, ge=0
+    )
+
+    residual: bool = setting("factor", "add each sub-layer's output to its input", default=True)
+    norm: Literal["none", "layernorm", "rmsnorm"] = setting(
+        "factor", "kind of normalisation", default="layernorm"
+    )
+    norm_place: Literal["pre", "post"] = setting(
+        "factor",
+        "normalise the input of each sub-layer (and of the head), or the sum after it",
+        default="pre",
+    )
+    tied: bool = setting("factor", "share the embedding table with the head", default=False)
+    init: Literal["torch", "zero-out", "gpt2", "logged"] = setting(
+        "factor", "initialisation rule; the table is in mytnano.model.init", default="torch"
+    )
+    dropout: float = setting(
+        "factor", "dropout probability on each sub-layer's output", default=0.0, ge=0, lt=1
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.layers and self.mixer == "attention":
+            if self.width % self.heads:
+                raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+            if self.heads % self.kv_heads:
+                raise ValueError(
+                    f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}"
+                )
+            if self.positions == "rope" and (self.width // self.heads) % 2:
+                raise ValueError(
+                    f"rope needs an even head size; width {self.width} / heads {self.heads} is odd"
+                )
+        if self.ffn != "none" and self.ffn_width < 1:
+            raise ValueError("ffn_width must be at least 1 when there is a feed-forward network")
+        return self
+
+
+class DataConfig(Frozen):
+    """Which text, in which tokens, in which windows."""
+
+    corpus: str = setting(
+        "nuisance",
+        "'sotu' (embedded), or a file, a folder, a .jsonl, a .parquet, or 'hf:NAME'",
+        default="sotu",
+    )
+    split: str = setting(
+        "nuisance", "'documents' (80/10/10 by content hash) or 'tail:FRACTION'", default="documents"
+    )
+    test_file: str | None = setting(
+        "nuisance", "a separate file that is the test text", default=None
+    )
+    fingerprint: str = setting(
+        "nuisance", "sha256 over the split documents; filled in when the corpus is read", default=""
+    )
+    tokenizer: str = setting(
+        "factor", "'char', 'byte', 'bpe:SIZE', 'cl100k' or 'cl100k-compact'", default="char"
+    )
+    tokenizer_bytes: int = setting(
+        "matched",
+        "training text that a trained tokenizer may learn from, in bytes; 0 is all of it",
+        default=0,
+        ge=0,
+    )
+    window_bytes: int = setting(
+        "matched", "bytes of text that one window spans on average", default=256, ge=8
+    )
+
+
+class OptimConfig(Frozen):
+    """The optimizer and its schedule."""
+
+    optimizer: Literal["adamw"] = setting("factor", "update rule", default="adamw")
+    lr: float = setting("matched", "peak learning rate; tuned per design", default=1e-3, gt=0)
+    beta1: float = setting("factor", "AdamW's first-moment decay", default=0.9, ge=0, lt=1)
+    beta2: float = setting("factor", "AdamW's second-moment decay", default=0.95, ge=0, lt=1)
+    eps: float = setting("factor", "AdamW's denominator offset", default=1e-8, gt=0)
+    weight_decay: float = setting(
+        "factor", "decoupled decay of matrices (not of gains and biases)", default=0.1, ge=0
+    )
+    grad_clip: float = setting(
+        "factor", "largest global gradient norm; 0 turns clipping off", default=1.0, ge=0
+    )
+    schedule: Literal["constant", "cosine"] = setting(
+        "factor", "learning rate after warmup", default="constant"
+    )
+    warmup: float = setting(
+        "factor", "share of the steps that warm up linearly", default=0.0, ge=0, lt=1
+    )
+    final_lr: float = setting(
+        "factor",
+        "last learning rate of a decaying schedule, as a share of the peak",
+        default=0.0,
+        ge=0,
+        le=1,
+    )
+
+
+class TrainConfig(Frozen):
+    """How much is trained, on what, and from which random stream."""
+
+    train_bytes: int = setting(
+        "matched", "bytes of training text that the run sees", default=2**20, ge=1
+    )
+    batch_windows: int = setting("matched", "windows in one optimizer step", default=16, ge=1)
+    seed: int = setting(
+        "nuisance", "seed of the initial weights and of the data order", default=0, ge=0
+    )
+    salt: str = setting(
+        "nuisance", "any text; another salt makes an A/A twin of the same seed", default=""
+    )
+    precision: Literal["fp32", "bf16"] = setting(
+        "nuisance", "arithmetic of the matrix products", default="fp32"
+    )
+    compile: bool = setting("nuisance", "run through torch.compile", default=False)
+    device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
+    evaluations: int = setting(
+        "nuisance", "validation measurements along the curve", default=10, ge=1
+    )
+    curve_bytes: int = setting(
+        "nuisance", "bytes of validation text scored on the curve", default=32_768, ge=1
+    )
+    validation_bytes: int = setting(
+        "nuisance",
+        "bytes of validation text scored at the end; 0 is all of it",
+        default=262_144,
+        ge=0,
+    )
+    score_test: bool = setting(
+        "nuisance", "score the test text at the end; off while choices are still made", default=True
+    )
+    test_bytes: int = setting(
+        "nuisance", "bytes of test text scored at the end; 0 is all of it", default=0, ge=0
+    )
+
+
+class RunConfig(Frozen):
+    """One training run, whole."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def but(self, **changes: Any) -> RunConfig:
+        """A validated copy; a dict given for a section changes fields of that section.
+
+        >>> RunConfig().but(model={"layers": 2}).model.layers
+        2
+        """
+        merged = {
+            name: {**getattr(self, name).model_dump(), **value}
+            if isinstance(value, Mapping)
+            else value
+            for name, value in changes.items()
+        }
+        return super().but(**merged)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: the byte budget over the bytes of one batch, rounded, at least one."""
+        return max(
+            1, round(self.train.train_bytes / (self.train.batch_windows * self.data.window_bytes))
+        )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over every field and ``SEMANTICS``: equal hash, equal run."""
+        canonical = json.dumps([SEMANTICS, self.model_dump()], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def role(section: type[Frozen], field: str) -> str:
+    """The declared role of a field: ``factor``, ``matched`` or ``nuisance``."""
+    return section.model_fields[field].json_schema_extra["role"]  # type: ignore[index,return-value]
+
+
+def override(config: RunConfig, assignments: list[str]) -> RunConfig:
+    """Apply ``section.field=value`` words from a command line.
+
+    Raises:
+        UserError: an unknown section or field, or a value that does not fit; the message names it.
+    """
+    for word in assignments:
+        path, equals, text = word.partition("=")
+        section, dot, field = path.partition(".")
+        if not (equals and dot) or section not in RunConfig.model_fields:
+            known = ", ".join(RunConfig.model_fields)
+            raise UserError(f"'{word}' is not SECTION.FIELD=VALUE with a section among {known}")
+        if field not in type(getattr(config, section)).model_fields:
+            known = ", ".join(type(getattr(config, section)).model_fields)
+            raise UserError(f"'{path}' is not a setting; {section} has {known}")
+        try:
+            config = config.but(**{section: {field: text}})
+        except pydantic.ValidationError as error:
+            raise UserError(f"'{word}': {error.errors()[0]['msg']}") from None
+    return config
