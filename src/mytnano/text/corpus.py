@@ -1,0 +1,190 @@
+"""A corpus: documents in three splits, and what a reader of the results must know about them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mytnano.config import DataConfig
+from mytnano.errors import UserError
+from mytnano.text.files import digest
+from mytnano.text.readers import (
+    BLOCK_BYTES,
+    Source,
+    cut_blocks,
+    existing_path,
+    read_path,
+    read_source,
+)
+from mytnano.text.splits import (
+    SHINGLE,
+    Split,
+    parse_split,
+    shared_passages,
+    split_by_hash,
+    split_by_position,
+)
+
+SMALLEST_CORPUS = 20_000
+SMALLEST_SPLIT = 1_000
+FEWEST_DOCUMENTS = 30
+LARGEST_SHARE = 0.05
+"""A document above this share of the bytes makes 10 % splits of whole documents too uneven."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Three splits of raw documents.
+
+    Attributes:
+        name: for titles.
+        fingerprint: sha256 hex over the documents of the three splits, borders included.
+        train, validation, test: documents, any bytes, none empty.
+        notes: sentences to print with any result.
+    """
+
+    name: str
+    fingerprint: str
+    train: list[bytes]
+    validation: list[bytes]
+    test: list[bytes]
+    notes: list[str]
+
+
+def load_corpus(data: DataConfig) -> Corpus:
+    """Read and split the corpus that ``data`` names.
+
+    Raises:
+        UserError: it is unknown, missing, unreadable, empty or too small, the split is not one,
+            or the text is no longer the one of ``data.fingerprint``.
+    """
+    tail = parse_split(data.split)
+    source = read_source(data.corpus)
+    notes = list(source.notes)
+    held_out = _read_test(data.test_file, notes) if data.test_file is not None else None
+    total = sum(map(len, source.documents))
+    if total < SMALLEST_CORPUS:
+        raise UserError(
+            f"'{data.corpus}' holds {total:,} bytes of text; at least {SMALLEST_CORPUS:,} are "
+            "needed: add text"
+        )
+    documents = _documents(source, notes)
+    split = _split(documents, source.years, tail, held_out is not None, notes)
+    if held_out is not None:
+        split = Split(split.train, split.validation, held_out)
+    _check_sizes(split, data)
+    fingerprint = hashlib.sha256(
+        " ".join(map(digest, (split.train, split.validation, split.test))).encode()
+    ).hexdigest()
+    if data.fingerprint and data.fingerprint != fingerprint:
+        raise UserError(
+            f"the text of '{data.corpus}' has changed since this run began: restore it, or start "
+            "anew in another folder"
+        )
+    notes += [*_invalid_note(split), _shared_note(split)]
+    return Corpus(source.name, fingerprint, split.train, split.validation, split.test, notes)
+
+
+def _read_test(test_file: str, notes: list[str]) -> list[bytes]:
+    path = existing_path(test_file)
+    if path is None or not path.is_file():
+        raise UserError(f"the test file '{test_file}' is not an existing file: check the spelling")
+    source = read_path(path)
+    if not source.documents:
+        raise UserError(f"the test file '{test_file}' is empty: give one with text")
+    notes.append(f"The test text is all of {source.name}.")
+    if source.bordered:
+        return source.documents
+    return cut_blocks(source.documents[0], _block_size(source.documents))
+
+
+def _documents(source: Source, notes: list[str]) -> list[bytes]:
+    """The documents of a source, cut where whole ones could not fill three fair splits."""
+    sizes = [len(document) for document in source.documents]
+    if not source.bordered:
+        reason = "it has no document borders"
+    elif len(set(source.documents)) < FEWEST_DOCUMENTS:
+        reason = f"it has fewer than {FEWEST_DOCUMENTS} documents"
+    elif max(sizes) > LARGEST_SHARE * sum(sizes):
+        reason = f"one document holds {max(sizes) / sum(sizes):.0%} of its bytes"
+    else:
+        return source.documents
+    size = _block_size(source.documents)
+    blocks = [block for document in source.documents for block in cut_blocks(document, size)]
+    notes.append(
+        f"{source.name} was cut, at blank lines where there are any, into {len(blocks):,} blocks "
+        f"of about {size:,} bytes, for {reason}."
+    )
+    return blocks
+
+
+def _block_size(documents: list[bytes]) -> int:
+    """8 KiB, or less where that would make fewer than about 50 blocks."""
+    return max(256, min(BLOCK_BYTES, sum(map(len, documents)) // 50))
+
+
+def _split(
+    documents: list[bytes],
+    years: list[int] | None,
+    tail: float | None,
+    has_test: bool,
+    notes: list[str],
+) -> Split:
+    if tail is not None:
+        shares = (0.0 if has_test else tail, tail)
+        if has_test:
+            notes.append(f"The last {100 * tail:g} % of the bytes are the validation text.")
+        else:
+            notes.append(
+                f"The last {100 * tail:g} % of the bytes are the test text, the {100 * tail:g} % "
+                "before them the validation text (borders are moved out of characters)."
+            )
+        return split_by_position(documents, shares)
+    shares = (0.0, 0.1) if has_test else (0.1, 0.1)
+    parts = "90/10 (train, validation)" if has_test else "80/10/10 (train, validation, test)"
+    if years is not None:
+        notes.append(
+            f"Addresses were split {parts} of the bytes by content hash within each half-century, "
+            "those of one year together."
+        )
+        half_centuries = [year // 50 for year in years]
+        return split_by_hash(documents, years, half_centuries, shares)
+    notes.append(f"Documents were split {parts} of the bytes by content hash.")
+    return split_by_hash(documents, shares=shares)
+
+
+def _check_sizes(split: Split, data: DataConfig) -> None:
+    for name in ("train", "validation", "test"):
+        size = sum(map(len, getattr(split, name)))
+        if size < SMALLEST_SPLIT:
+            raise UserError(
+                f"the {name} split of '{data.corpus}' has {size:,} bytes; at least "
+                f"{SMALLEST_SPLIT:,} are needed: add text or change the split"
+            )
+
+
+def _invalid_note(split: Split) -> list[str]:
+    documents = [*split.train, *split.validation, *split.test]
+    count = sum(not _is_utf8(document) for document in documents)
+    if not count:
+        return []
+    return [
+        f"{count:,} of {len(documents):,} documents hold invalid UTF-8; their bytes are kept as "
+        "they are."
+    ]
+
+
+def _is_utf8(document: bytes) -> bool:
+    try:
+        document.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _shared_note(split: Split) -> str:
+    test, validation = shared_passages([split.test, split.validation], split.train)
+    return (
+        f"Near-duplicates: {test:.2%} of the {SHINGLE}-byte passages of the test text and "
+        f"{validation:.2%} of those of the validation text also occur in the training text."
+    )
