@@ -1,0 +1,185 @@
+"""Run folders: the truth about every run, and how to tell whole ones from the rest.
+
+An output folder holds ``runs/<rung>-s<seed>-<hash>/``. Whatever a run writes lies in its own
+folder; the last file is ``manifest.json`` with the checksum of every other. So a folder is
+
+* ``finished``    the manifest is there and every file is as it says;
+* ``unfinished``  there is no manifest: the run was interrupted and starts again;
+* ``damaged``     the manifest is there and something does not match: the folder is moved aside,
+  never deleted, and the run starts again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mytnano.errors import UserError
+from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
+
+RUNS = "runs"
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+ERROR = "error.txt"
+CHECKPOINT = "checkpoint.bin"
+
+_UNSEALED = {MANIFEST, LOG, ERROR}
+_MOVED = re.compile(r"\.damaged-\d+$")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a run folder is found to be, and for a damaged one what is wrong with it."""
+
+    state: Literal["finished", "unfinished", "damaged"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: the folder; it need not exist yet.
+        hash: hash of the run's config; None when only reading accepts whatever the manifest says.
+    """
+
+    path: Path
+    hash: str | None = None
+
+    def condition(self) -> Condition:
+        """Read and check everything that the manifest lists; costs a read of all files."""
+        try:
+            manifest = json.loads((self.path / MANIFEST).read_bytes())
+            files, config_hash = dict(manifest["files"]), manifest["hash"]
+        except (FileNotFoundError, NotADirectoryError):
+            return Condition("unfinished")
+        except (OSError, ValueError, KeyError, TypeError):
+            return Condition("damaged", f"{MANIFEST} is unreadable")
+        if self.hash is not None and config_hash != self.hash:
+            return Condition("damaged", f"{MANIFEST} is of another configuration")
+        if RESULT not in files:
+            return Condition("damaged", f"{MANIFEST} does not list {RESULT}")
+        for name, expected in files.items():
+            try:
+                found = sha256_file(self.path / name)
+            except OSError:
+                return Condition("damaged", f"{name} is missing or unreadable")
+            if found != expected:
+                return Condition("damaged", f"{name} does not match its checksum")
+        return Condition("finished")
+
+    def is_finished(self) -> bool:
+        """Whether the run is whole: manifest, every checksum, and the config's hash."""
+        return self.condition().state == "finished"
+
+    def start(self) -> str | None:
+        """Make the folder ready for the run, empty but for the checkpoint of an interrupted one.
+
+        A damaged folder is moved to ``<name>.damaged-N``; what else an interrupted run left is
+        deleted.
+
+        Returns:
+            A sentence about what was moved aside, or None.
+
+        Raises:
+            UserError: the folder cannot be written.
+            ValueError: the run is finished; that is the caller's mistake.
+        """
+        condition = self.condition()
+        if condition.state == "finished":
+            raise ValueError(f"{self.path} is finished and must not be started again")
+        try:
+            note = self._move_aside(condition.reason) if condition.state == "damaged" else None
+            self.path.mkdir(parents=True, exist_ok=True)
+            for left in self.path.iterdir():
+                if left.name != CHECKPOINT:
+                    real = left.is_dir() and not left.is_symlink()
+                    shutil.rmtree(left) if real else left.unlink()
+        except OSError as error:
+            reason = error.strerror or error
+            raise disk_full(error, self.path) or UserError(
+                f"cannot write {self.path}: {reason}; choose a folder that can be written"
+            ) from None
+        return note
+
+    def finish(self, files: Iterable[str] | None = None) -> dict[str, Any]:
+        """Seal the run: write the manifest, after which it counts as finished.
+
+        Args:
+            files: names inside the folder, with ``/`` between parts; by default every file there
+                but ``log.txt`` and ``error.txt``, which other programs may still write to.
+
+        Returns:
+            The content of ``result.json``.
+
+        Raises:
+            FileNotFoundError: a file, or ``result.json``, is missing.
+            UserError: the disk is full.
+        """
+        names = sorted({*(self._files() if files is None else files), RESULT})
+        result = self.result()
+        sums = {name: sha256_file(self.path / name) for name in names}
+        atomic_write_json(self.path / MANIFEST, {"files": sums, "hash": self.hash})
+        return result
+
+    def result(self) -> dict[str, Any]:
+        """The content of ``result.json``."""
+        return json.loads((self.path / RESULT).read_bytes())
+
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``: the resolved config of the run."""
+        return json.loads((self.path / CONFIG).read_bytes())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The points of ``metrics.jsonl``, in the order written."""
+        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def _files(self) -> list[str]:
+        return [
+            path.relative_to(self.path).as_posix()
+            for path in self.path.rglob("*")
+            if path.is_file()
+            and not path.name.startswith(TEMPORARY)
+            and not (path.parent == self.path and path.name in _UNSEALED)
+        ]
+
+    def _move_aside(self, reason: str) -> str:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        name = self.path.name
+        return f"{name} is damaged ({reason}): moved to {aside.name}, and the run is repeated"
+
+
+def finished_runs(out: Path) -> tuple[list[RunFolder], list[str]]:
+    """Every finished run of an output folder, by name, and a sentence for each damaged one.
+
+    Nothing is changed on the disk. A missing folder has no runs.
+    """
+    runs, notes = [], []
+    for path in run_folders(out):
+        condition = RunFolder(path).condition()
+        if condition.state == "finished":
+            runs.append(RunFolder(path))
+        elif condition.state == "damaged":
+            notes.append(f"{path.name} is damaged ({condition.reason}) and is left out")
+    return runs, notes
+
+
+def run_folders(out: Path) -> list[Path]:
+    """Every run folder of an output folder by name, whatever its condition; none moved aside."""
+    root = Path(out) / RUNS
+    if not root.is_dir():
+        return []
+    return sorted(p for p in root.iterdir() if p.is_dir() and not _MOVED.search(p.name))
