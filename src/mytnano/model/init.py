@@ -1,0 +1,77 @@
+"""One table of initial weights, and a random stream of its own for every tensor.
+
+===============  ===============  ===============  ===============  ===================
+tensor           ``torch``        ``zero-out``     ``gpt2``         ``logged``
+===============  ===============  ===============  ===============  ===================
+embedding        N(0, 1)          N(0, 1)          N(0, 0.02)       N(0, 0.02); tied: r
+position         N(0, 1)          N(0, 1)          N(0, 0.02)       N(0, 0.02)
+head             U(+-1/sqrt(D))   U(+-1/sqrt(D))   N(0, 0.02)       N(0, r)
+matrix           U(+-1/sqrt(in))  U(+-1/sqrt(in))  N(0, 0.02)       N(0, r)
+into the stream  as matrix        0                N(0, 0.02 r)     N(0, r)
+gain, bias       1, 0             1, 0             1, 0             1, 0
+===============  ===============  ===============  ===============  ===================
+
+The second argument of N is the standard deviation, and r = 1/sqrt(2 layers). ``torch`` is what
+``nn.Linear`` and ``nn.Embedding`` do by themselves. ``zero-out`` also zeroes the two matrices of a
+block that write into the residual stream, so that every block starts as the identity (Goyal et al.
+2017; modded-nanogpt). ``gpt2`` is Radford et al. 2019. ``logged`` is what the log's code did in its
+stages 7 to 9: the residual factor became everybody's standard deviation (0.354 at four layers), and
+tying carried it to the embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+from mytnano.config import ModelConfig
+from mytnano.model.transformer import Transformer
+
+INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
+
+
+def initialise(model: Transformer, seed: int, salt: str = "") -> None:
+    """Fill every parameter in place from ``(seed, its name, salt)``.
+
+    A tensor's values do not depend on which other tensors exist, so two designs with the same seed
+    share all the weights that they have in common (common random numbers), and another salt gives
+    an independent twin.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(initial_value(name, tuple(parameter.shape), model.config, seed, salt))
+
+
+def initial_value(
+    name: str, shape: tuple[int, ...], config: ModelConfig, seed: int, salt: str
+) -> Tensor:
+    """The fp32 starting value of one named tensor, by the table above."""
+    if len(shape) == 1:
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+    table = name.startswith(("embedding", "position"))
+    into_the_stream = name.endswith(INTO_THE_STREAM)
+    if config.init == "zero-out" and into_the_stream:
+        return torch.zeros(shape)
+    generator = torch.Generator().manual_seed(stream_seed(seed, name, salt))
+    if config.init in ("torch", "zero-out") and not table:
+        bound = 1 / math.sqrt(shape[1])
+        return torch.rand(shape, generator=generator) * (2 * bound) - bound
+    residual = 1 / math.sqrt(2 * max(config.layers, 1))
+    std = {
+        "torch": 1.0,
+        "zero-out": 1.0,
+        "gpt2": 0.02 * (residual if into_the_stream else 1.0),
+        "logged": 0.02
+        if table and not (config.tied and name.startswith("embedding"))
+        else residual,
+    }[config.init]
+    return torch.randn(shape, generator=generator) * std
+
+
+def stream_seed(*parts: object) -> int:
+    """A 63-bit seed from any values, the same on every machine and Python."""
+    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

@@ -1,0 +1,200 @@
+"""One plain Transformer that covers every rung: read it top to bottom.
+
+Shapes: B windows, T tokens, D width, H query heads, G key/value heads, K = D / H head size, V
+vocabulary, F hidden width.
+
+A block mixes positions, then transforms each one. Which parts exist is decided by
+:class:`~mytnano.config.ModelConfig`; a part that is switched off has no parameters and runs no
+code. Precision, compilation and parallelism are applied from outside.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mytnano.config import ModelConfig
+from mytnano.model.attention import explicit_attention, fused_attention
+from mytnano.model.norms import build_norm
+
+
+class Mean(nn.Module):
+    """Causal mean of all positions up to the current one: a bag of words with equal weights."""
+
+    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        count = torch.arange(1, x.shape[1] + 1, device=x.device).unsqueeze(-1)  # (T, 1)
+        return (x.float().cumsum(1) / count).to(x.dtype)  # (B, T, D)
+
+
+class Attention(nn.Module):
+    """Causal softmax attention, key/value heads in groups (Vaswani 2017; Ainslie et al. 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_size = (
+            config.heads,
+            config.kv_heads,
+            config.width // config.heads,
+        )
+        self.flash = config.kernel == "flash"
+        kv_width = self.kv_heads * self.head_size
+        self.query = nn.Linear(config.width, config.width, bias=False)
+        self.key = nn.Linear(config.width, kv_width, bias=False)
+        self.value = nn.Linear(config.width, kv_width, bias=False)
+        self.output = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        q, k, v = self.project(x, tables)
+        attend = fused_attention if self.flash else explicit_attention
+        y = attend(q, k, v, tables.mask)  # (B, H, T, K)
+        return self.output(y.transpose(1, 2).flatten(2))  # (B, T, D)
+
+    def project(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, H, T, K): rotated, and key/value heads repeated."""
+        B, T, _ = x.shape
+        q = self.query(x).view(B, T, self.heads, self.head_size).transpose(1, 2)  # (B, H, T, K)
+        k = self.key(x).view(B, T, self.kv_heads, self.head_size).transpose(1, 2)  # (B, G, T, K)
+        v = self.value(x).view(B, T, self.kv_heads, self.head_size).transpose(1, 2)  # (B, G, T, K)
+        if tables.cos is not None:
+            q, k = rotate(q, tables.cos, tables.sin), rotate(k, tables.cos, tables.sin)
+        if self.kv_heads < self.heads:
+            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+        return q, k, v
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding of x (B, H, T, K) (Su et al. 2021).
+
+    Channel i is paired with i + K/2, as in the Llama weights that Hugging Face publishes.
+    """
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)  # (B, H, T, K)
+    return x * cos + swapped * sin
+
+
+class FeedForward(nn.Module):
+    """Two matrices with an activation between, or three with a gate (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.ffn]
+        self.up = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.gate = (
+            nn.Linear(config.width, config.ffn_width, bias=False) if config.ffn in GATED else None
+        )
+        self.down = nn.Linear(config.ffn_width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            return self.down(self.activation(self.up(x)))  # (B, T, F) -> (B, T, D)
+        return self.down(self.activation(self.gate(x)) * self.up(x))  # (B, T, F) -> (B, T, D)
+
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "relu2": lambda x: F.relu(x).square(),
+    "glu": torch.sigmoid,
+    "geglu": F.gelu,
+    "swiglu": F.silu,
+}
+GATED = {"glu", "geglu", "swiglu"}
+
+
+class Block(nn.Module):
+    """A mixer and a feed-forward network, each with the design's residual path and norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.residual, self.norm_place = config.residual, config.norm_place
+        self.dropout = config.dropout
+        self.mixer = Mean() if config.mixer == "mean" else Attention(config)
+        self.mixer_norm = build_norm(config)
+        self.ffn = FeedForward(config) if config.ffn != "none" else None
+        self.ffn_norm = build_norm(config) if config.ffn != "none" else None
+
+    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        x = self.sublayer(x, self.mixer_norm, lambda h: self.mixer(h, tables))  # (B, T, D)
+        if self.ffn is not None:
+            x = self.sublayer(x, self.ffn_norm, self.ffn)  # (B, T, D)
+        return x
+
+    def sublayer(self, x: Tensor, norm: nn.Module | None, function) -> Tensor:
+        pre = norm is not None and self.norm_place == "pre"
+        y = function(norm(x) if pre else x)  # (B, T, D)
+        if self.dropout:
+            y = F.dropout(y, self.dropout, self.training)
+        if self.residual:
+            y = x + y
+        return norm(y) if norm is not None and not pre else y
+
+
+class Tables(NamedTuple):
+    """What all blocks share at one window length: the causal mask, RoPE's cosines and sines."""
+
+    mask: Tensor
+    cos: Tensor | None
+    sin: Tensor | None
+
+
+class Transformer(nn.Module):
+    """Token ids to hidden states; the head turns those into logits.
+
+    ``forward`` returns the states that enter the head, so that the loss may form logits a chunk at
+    a time (:mod:`mytnano.model.loss`); ``logits`` gives them whole.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.position = (
+            nn.Embedding(config.context, config.width) if config.positions == "learned" else None
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = (
+            build_norm(config) if config.norm_place == "pre" and config.layers else None
+        )
+        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        self._tables: dict[tuple, Tables] = {}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        T = ids.shape[1]
+        x = self.embedding(ids)  # (B, T, D)
+        if self.position is not None:
+            x = x + self.position.weight[:T]  # (B, T, D)
+        tables = self.tables(T, x)
+        for block in self.blocks:
+            x = block(x, tables)  # (B, T, D)
+        return x if self.final_norm is None else self.final_norm(x)  # (B, T, D)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.head(self(ids))  # (B, T, V)
+
+    def tables(self, T: int, like: Tensor) -> Tables:
+        """The shared tables for windows of T tokens, made once a length, device and precision."""
+        key = (T, like.device, like.dtype)
+        if key not in self._tables:
+            self._tables[key] = build_tables(self.config, T, like)
+        return self._tables[key]
+
+
+def build_tables(config: ModelConfig, T: int, like: Tensor) -> Tables:
+    """Mask (T, T); for RoPE also cosines and signed sines (T, K) for :func:`rotate`."""
+    mask = torch.full((T, T), -math.inf, device=like.device).triu(1).to(like.dtype)  # (T, T)
+    if config.positions != "rope":
+        return Tables(mask, None, None)
+    half = config.width // config.heads // 2
+    frequency = config.rope_base ** (-torch.arange(half, device=like.device) / half)  # (K/2,)
+    angle = torch.outer(torch.arange(T, device=like.device), frequency)  # (T, K/2)
+    cos, sin = angle.cos(), angle.sin()  # (T, K/2)
+    return Tables(
+        mask, torch.cat((cos, cos), -1).to(like.dtype), torch.cat((-sin, sin), -1).to(like.dtype)
+    )
