@@ -1,0 +1,127 @@
+"""One optimizer step, fast: precision, compilation and micro-batches around a plain model.
+
+In bf16 the model itself is bf16, which on a CPU is faster than autocast (no cast per operation),
+and AdamW works on fp32 master weights, from which the bf16 ones are copied after each step.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import torch
+from torch import Tensor
+
+from mytnano.config import RunConfig
+from mytnano.model.init import initialise
+from mytnano.model.loss import head_loss
+from mytnano.model.transformer import Transformer
+
+MICRO_TOKENS = 4096
+"""Tokens of one pass on a CPU, so that activations stay in its cache; gradients add in fp32."""
+
+
+class Engine:
+    """A model, its master weights and its optimizer.
+
+    Attributes:
+        model: the module that computes, in the working precision.
+        masters: name -> fp32 weight that the optimizer updates; the module's own parameters when
+            that precision is fp32.
+        optimizer: ``torch.optim.AdamW`` over the masters.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        model = Transformer(config.model)
+        initialise(model, config.train.seed, config.train.salt)
+        model = model.to(config.train.device)
+        self.clip = config.optim.grad_clip
+        self.low_precision = config.train.precision == "bf16"
+        self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.model = model.to(torch.bfloat16) if self.low_precision else model
+        self.parameters = dict(self.model.named_parameters())
+        if not self.low_precision:
+            self.masters = self.parameters
+        self.optimizer = build_optimizer(self.masters, config)
+        self.states = (
+            torch.compile(self.model) if config.train.compile and can_compile() else self.model
+        )
+
+    def gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Leave the gradient of the mean loss in the masters; return that loss in nats per token.
+
+        Args:
+            x, y: (B, T) ids.
+        """
+        total = torch.zeros((), device=x.device)
+        for rows, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
+            loss = head_loss(self.states(rows), self.model.head.weight, targets) / y.numel()
+            loss.backward()
+            total += loss.detach()
+            if self.low_precision:
+                self._collect()
+        return total
+
+    def update(self, lr: float) -> Tensor:
+        """Clip, step, and refresh the working weights; return the gradient norm before clipping."""
+        masters = list(self.masters.values())
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in masters if p.grad is not None], foreach=True
+        )
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.low_precision:
+            self.refresh()
+        return norm
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Copy the masters into the working weights."""
+        torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+
+    @torch.no_grad()
+    def exact_model(self) -> Transformer:
+        """A copy of the model in fp32, for measurements that rounding would blur."""
+        model = copy.deepcopy(self.model).float()
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.masters[name])
+        return model
+
+    def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
+        rows = max(1, MICRO_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
+        return ids.split(rows)
+
+    def _collect(self) -> None:
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            master = self.masters[name]
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                master.grad += parameter.grad
+            parameter.grad = None
+
+
+def build_optimizer(masters: dict[str, Tensor], config: RunConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019); matrices decay, gains and biases do not."""
+    optim = config.optim
+    groups = [
+        {
+            "params": [p for p in masters.values() if p.ndim >= 2],
+            "weight_decay": optim.weight_decay,
+        },
+        {"params": [p for p in masters.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
+    )
+
+
+def can_compile() -> bool:
+    """Whether torch.compile has what it needs on a CPU, a C++ compiler."""
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))

@@ -1,0 +1,49 @@
+"""Which arithmetic pays on this machine: measured in a second, then written into every config."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Literal
+
+import torch
+
+from mytnano.config import RunConfig
+from mytnano.training.engine import Engine
+
+PAYS = 1.15
+"""bf16 must be this much faster than fp32 to be chosen."""
+
+SECONDS = 0.4
+"""Time spent on each precision."""
+
+PROBE = RunConfig().but(model={"vocab_size": 512, "context": 128}, train={"batch_windows": 8})
+
+
+@functools.cache
+def tokens_per_second(precision: Literal["fp32", "bf16"], device: str, threads: int) -> float:
+    """Speed of full optimizer steps of a small Transformer, warmed up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        engine = Engine(PROBE.but(train={"precision": precision, "device": device}))
+        shape = (PROBE.train.batch_windows, PROBE.model.context)
+        ids = torch.zeros(shape, dtype=torch.long, device=device)  # (B, T)
+        steps, started = -2, time.perf_counter()
+        while steps < 1 or time.perf_counter() - started < SECONDS:
+            if steps == 0:
+                started = time.perf_counter()
+            engine.gradients(ids, ids)
+            engine.update(1e-3).item()
+            steps += 1
+        return steps * ids.numel() / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_precision(
+    device: str, threads: int = 1
+) -> tuple[Literal["fp32", "bf16"], dict[str, float]]:
+    """The faster precision, and tokens/s of both."""
+    speeds = {name: tokens_per_second(name, device, threads) for name in ("fp32", "bf16")}
+    return ("bf16" if speeds["bf16"] > PAYS * speeds["fp32"] else "fp32"), speeds

@@ -1,0 +1,81 @@
+"""The text of a run, read, split, tokenised and cached, and the config that follows from it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from mytnano.config import DataConfig, RunConfig
+from mytnano.errors import UserError
+from mytnano.text.batches import tokens_per_window
+from mytnano.text.corpus import Corpus, load_corpus
+from mytnano.text.stream import Stream, encode_split
+from mytnano.text.tokenizers import build_tokenizer
+from mytnano.text.vocabulary import Tokenizer
+
+
+@dataclass(frozen=True)
+class Text:
+    """One corpus in one vocabulary."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: Stream
+    validation: Stream
+    test: Stream
+
+
+@functools.lru_cache(maxsize=2)
+def read_corpus(corpus: str, split: str, test_file: str | None) -> Corpus:
+    """The split documents; read once a process."""
+    return load_corpus(DataConfig(corpus=corpus, split=split, test_file=test_file))
+
+
+@functools.lru_cache(maxsize=2)
+def prepare(data: DataConfig, cache: Path) -> Text:
+    """Read, split and tokenise what ``data`` names; ``cache`` keeps tokenizers and ids.
+
+    Raises:
+        UserError: the corpus cannot be used, or has changed since the run was planned.
+    """
+    corpus = read_corpus(data.corpus, data.split, data.test_file)
+    if data.fingerprint and data.fingerprint != corpus.fingerprint:
+        raise UserError(
+            f"the text of '{data.corpus}' has changed since this run was planned: "
+            "start again in a new --out folder"
+        )
+    learned_from = (
+        first_bytes(corpus.train, data.tokenizer_bytes)
+        if data.tokenizer.startswith("bpe:")
+        else corpus.train
+    )
+    tokenizer = build_tokenizer(data.tokenizer, learned_from, cache)
+    splits = (
+        encode_split(documents, tokenizer, cache)
+        for documents in (corpus.train, corpus.validation, corpus.test)
+    )
+    return Text(corpus, tokenizer, *splits)
+
+
+def first_bytes(documents: list[bytes], limit: int) -> list[bytes]:
+    """The documents that lie in the first ``limit`` bytes, the last one cut; all of them for 0."""
+    if not limit:
+        return documents
+    kept, left = [], limit
+    for document in documents:
+        if left <= 0:
+            break
+        kept.append(document[:left])
+        left -= len(document)
+    return kept
+
+
+def resolve(config: RunConfig, cache: Path) -> RunConfig:
+    """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens."""
+    text = prepare(config.data, cache)
+    context = tokens_per_window(text.train, config.data.window_bytes)
+    return config.but(
+        data={"fingerprint": text.corpus.fingerprint},
+        model={"vocab_size": text.tokenizer.vocab_size, "context": context},
+    )
