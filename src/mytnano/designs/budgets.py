@@ -1,0 +1,68 @@
+"""How much each budget trains and measures, as data: the same command, the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mytnano.config import RunConfig
+
+MIB = 2**20
+
+BATCH_WINDOWS = 4
+"""Windows of one step, 1 KiB of text: here many small steps learn more than few large ones."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a ladder may spend.
+
+    Attributes:
+        train_bytes: training text of each run.
+        seeds: runs of each core rung; groups other than ``core`` use ``other_seeds``.
+        groups: what is trained when no rungs are named.
+        test_bytes: test text scored; 0 is all of it, anything else is marked not comparable.
+        validation_bytes: validation text scored at the end of each run; the curve scores an eighth of it ten times.
+        depth_bytes: training text of each cell of the depth figure.
+        minutes: what it takes on the 2-core reference machine.
+    """
+
+    name: str
+    train_bytes: int
+    seeds: int
+    other_seeds: int
+    groups: tuple[str, ...]
+    test_bytes: int
+    validation_bytes: int
+    depth_bytes: int
+    minutes: float
+
+
+EVERY_GROUP = ("core", "as-logged", "depth")
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget("smoke", MIB // 32, 1, 1, ("core",), 65_536, 32_768, MIB // 32, 1),
+        Budget("quick", MIB, 2, 1, EVERY_GROUP, 0, MIB // 4, MIB // 4, 12),
+        Budget("standard", 3 * MIB, 5, 2, EVERY_GROUP, 0, MIB // 4, MIB, 120),
+    )
+}
+
+
+def apply(config: RunConfig, budget: Budget, group: str) -> RunConfig:
+    """The config under a budget.
+
+    A trained tokenizer learns from as many bytes as the run trains on, 1 MiB at least.
+    """
+    size = budget.depth_bytes if group == "depth" else budget.train_bytes
+    return config.but(
+        data={"tokenizer_bytes": max(size, MIB)},
+        train={
+            "train_bytes": size,
+            "batch_windows": BATCH_WINDOWS,
+            "test_bytes": budget.test_bytes,
+            "score_test": group != "depth",
+            "validation_bytes": budget.validation_bytes,
+            "curve_bytes": budget.validation_bytes // 8,
+        },
+    )
