@@ -1,0 +1,212 @@
+"""One rung in the terminal: its change, the log's claim, what we measured, and the code it runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import rich.box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from mytnano.designs.rungs import RUNGS, Rung
+from mytnano.errors import UserError
+from mytnano.report import compare, words
+from mytnano.report.data import RESULTS, Arm, Results, load_results
+
+PACKAGE = "mytnano"
+CODE_OF_SETTING = {
+    "model.layers": "model.transformer.Transformer",
+    "model.residual": "model.transformer.Block.sublayer",
+    "model.dropout": "model.transformer.Block.sublayer",
+    "model.tied": "model.transformer.Transformer",
+    "model.init": "model.init.initial_value",
+    "optim.lr": "training.schedule.learning_rate",
+}
+"""What reads a setting, for rungs that name no code of their own."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function, class or module as text; ``path`` is relative to the folder of the package."""
+
+    path: str
+    first_line: int
+    text: str
+
+
+def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
+    """Everything about one rung, to be printed by rich.
+
+    Args:
+        rung_id: an id of the ladder.
+        folder: an output folder; if it holds results, what was measured is shown as well.
+
+    Raises:
+        UserError: there is no such rung, or the folder's results are damaged.
+    """
+    if rung_id not in RUNGS:
+        ids = ", ".join(id for id, rung in RUNGS.items() if rung.group != "depth")
+        raise UserError(f"there is no rung '{rung_id}'; choose among {ids}")
+    rung = RUNGS[rung_id]
+    results = load_results(folder) if folder and (Path(folder) / RESULTS).exists() else None
+    arm = results.arms.get(rung_id) if results else None
+    parent = results.parent(arm) if results and arm else None
+    parts: list[RenderableType | None] = [
+        _head(rung),
+        _changes(rung, arm, parent),
+        _numbers(rung, arm),
+        _pairs(rung, arm, parent),
+        _notes(rung, arm, results),
+        *_code(rung),
+    ]
+    return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts if part is not None))
+
+
+def code_of(rung: Rung) -> tuple[str, ...]:
+    """Dotted names of what a rung switches on: its own, those of its settings, or its parent's."""
+    named = [
+        CODE_OF_SETTING[c.setting] for c in compare.changes(rung) if c.setting in CODE_OF_SETTING
+    ]
+    if rung.code or named or rung.parent is None:
+        return rung.code or tuple(dict.fromkeys(named))
+    return code_of(RUNGS[rung.parent])
+
+
+def source_of(name: str) -> Source:
+    """The source of a dotted name relative to the package: ``model.transformer.Block.sublayer``.
+
+    Raises:
+        AttributeError: there is nothing of that name.
+    """
+    parts = name.split(".")
+    thing: object = importlib.import_module(PACKAGE)
+    for place, part in enumerate(parts):
+        if isinstance(thing, ModuleType) and not hasattr(thing, part):
+            try:
+                thing = importlib.import_module(".".join([PACKAGE, *parts[: place + 1]]))
+            except ModuleNotFoundError:
+                raise AttributeError(f"{PACKAGE}.{name} does not exist") from None
+        else:
+            thing = getattr(thing, part)
+    lines, first = inspect.getsourcelines(thing)  # type: ignore[arg-type]
+    home = Path(importlib.import_module(PACKAGE).__file__ or "").parent.parent
+    path = Path(inspect.getfile(thing)).relative_to(home).as_posix()  # type: ignore[arg-type]
+    return Source(path, max(first, 1), textwrap.dedent("".join(lines)))
+
+
+def _head(rung: Rung) -> Text:
+    text = Text(words.title(rung.title), style="bold")
+    text.append(f"  {rung.id}", style="dim not bold")
+    text.append(f"\n{rung.why}", style="not bold")
+    if rung.paper:
+        text.append(f"\n{rung.paper}", style="dim not bold")
+    return text
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for place, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if place == 0 else "right")
+    return table
+
+
+def _changes(rung: Rung, arm: Arm | None, parent: Arm | None) -> RenderableType:
+    if rung.parent is None:
+        return Text("This is the start: it changes nothing.", style="dim")
+    table = _table(f"change to {rung.parent}", "before", "after", "")
+    table.columns[-1].justify = "left"
+    for change in compare.changes(rung, arm, parent):
+        style = "" if change.chosen else "dim"
+        note = change.help if change.chosen else "follows, or set to match"
+        row = (change.setting, change.before, change.after, note)
+        table.add_row(*map(Text, row), style=style)
+    return table
+
+
+def _numbers(rung: Rung, arm: Arm | None) -> RenderableType | None:
+    claim = compare.claim(rung)
+    if claim is None and arm is None:
+        return None
+    table = _table("", *(["the log"] if claim else []), *(["this run"] if arm else []))
+    loss, accuracy, bpb = ["loss, nats"], ["accuracy"], ["bits per byte"]
+    if claim:
+        unit = claim.unit or "character, which is impossible"
+        loss.append(f"{words.number(claim.loss, 4)} per {unit}")
+        accuracy.append(words.percent(claim.accuracy))
+        known = claim.bits_per_byte is not None
+        bpb.append(f"≈ {words.number(claim.bits_per_byte, 2)}" if known else words.MISSING)
+    if arm:
+        unit = compare.token_unit(arm.runs[0].row.get("tokenizer") or "")
+        loss.append(f"{words.number(arm.mean('test_loss'), 4)} per {unit}")
+        accuracy.append(words.percent(arm.mean("test_accuracy")))
+        bpb.append(words.number(arm.mean()))
+    for row in (loss, accuracy, bpb):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _pairs(rung: Rung, arm: Arm | None, parent: Arm | None) -> Text | None:
+    paired = compare.pairs(arm, parent) if arm else []
+    if not paired:
+        return None
+    text = Text(f"Difference to {rung.parent} in bits per byte: ")
+    for pair in paired:
+        text.append(f"seed {pair.seed} ", style="dim")
+        text.append(words.signed(pair.difference), style="strike red" if pair.void else "")
+        text.append(f" ({pair.void})  " if pair.void else "  ")
+    mean = compare.mean_difference(paired)
+    if mean is not None and len(paired) > 1:
+        text.append(f"mean {words.signed(mean)}  ", style="bold")
+    return text.append(compare.caution(len(paired)), style="dim")
+
+
+def _notes(rung: Rung, arm: Arm | None, results: Results | None) -> Text | None:
+    claim, lines = compare.claim(rung), Text()
+    if arm and not arm.healthy:
+        lines.append(f"Status: {arm.status()}. Its numbers are not to be compared.\n", style="red")
+    if results and arm and not results.comparable:
+        lines.append("This budget's numbers are not comparable with any others.\n", style="red")
+    if results and not arm:
+        lines.append("This rung is not among the results of that folder.\n")
+    if claim and claim.text:
+        lines.append(f"The log: {claim.text}.\n")
+    if claim and claim.unit is None:
+        lines.append(
+            f"No loss per character can be {claim.loss}: guessing among the log's "
+            f"{compare.LOG_CHARACTERS} characters costs ln {compare.LOG_CHARACTERS} = 4.56.\n"
+        )
+    if claim:
+        lines.append("The log's text is WikiText-103, so its level is not that of another text.\n")
+    lines.rstrip()
+    return lines if lines.plain else None
+
+
+def _code(rung: Rung) -> list[RenderableType]:
+    """Each source under its place; lines that read a changed setting are marked."""
+    fields = [change.setting.partition(".")[2] for change in compare.changes(rung)]
+    reads = re.compile(rf"\.({'|'.join(map(re.escape, fields))})\b") if fields else None
+    shown: list[RenderableType] = []
+    for name in code_of(rung):
+        source = source_of(name)
+        lines = enumerate(source.text.splitlines(), source.first_line)
+        code = Syntax(
+            source.text,
+            "python",
+            theme="ansi_dark",
+            background_color="default",
+            line_numbers=True,
+            start_line=source.first_line,
+            highlight_lines={n for n, line in lines if reads and reads.search(line)},
+            word_wrap=True,
+        )
+        shown.append(Group(Text(f"{source.path}:{source.first_line}", style="bold"), code))
+    return shown
