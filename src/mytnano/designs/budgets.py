@@ -21,8 +21,10 @@ class Budget:
         seeds: runs of each core rung; groups other than ``core`` use ``other_seeds``.
         groups: what is trained when no rungs are named.
         test_bytes: test text scored; 0 is all of it, anything else is marked not comparable.
-        validation_bytes: validation text scored at the end of each run; the curve scores an eighth of it ten times.
+        validation_bytes: validation text scored at the end of each run; an eighth of it on the
+            curve.
         depth_bytes: training text of each cell of the depth figure.
+        long_bytes: training text of each run of the group ``long``.
         minutes: what it takes on the 2-core reference machine.
     """
 
@@ -34,6 +36,7 @@ class Budget:
     test_bytes: int
     validation_bytes: int
     depth_bytes: int
+    long_bytes: int
     minutes: float
 
 
@@ -42,9 +45,11 @@ EVERY_GROUP = ("core", "as-logged", "depth")
 BUDGETS = {
     budget.name: budget
     for budget in (
-        Budget("smoke", MIB // 32, 1, 1, ("core",), 65_536, 32_768, MIB // 32, 1),
-        Budget("quick", MIB, 2, 1, EVERY_GROUP, 0, MIB // 4, MIB // 4, 12),
-        Budget("standard", 3 * MIB, 5, 2, EVERY_GROUP, 0, MIB // 4, MIB, 120),
+        Budget("smoke", MIB // 32, 1, 1, ("core",), 65_536, 32_768, MIB // 32, MIB // 32, 1),
+        Budget("quick", MIB, 2, 1, EVERY_GROUP, 0, MIB // 4, MIB // 4, MIB, 12),
+        Budget(
+            "standard", 2 * MIB, 5, 2, (*EVERY_GROUP, "long"), 0, MIB // 4, MIB // 2, 40 * MIB, 120
+        ),
     )
 }
 
@@ -54,12 +59,13 @@ def apply(config: RunConfig, budget: Budget, group: str) -> RunConfig:
 
     A trained tokenizer learns from as many bytes as the run trains on, 1 MiB at least.
     """
-    size = budget.depth_bytes if group == "depth" else budget.train_bytes
+    size = {"depth": budget.depth_bytes, "long": budget.long_bytes}.get(group, budget.train_bytes)
+    learned = config.data.tokenizer.startswith("bpe:")
     return config.but(
-        data={"tokenizer_bytes": max(size, MIB)},
+        data={"tokenizer_bytes": max(size, MIB) if learned else 0},
         train={
             "train_bytes": size,
-            "batch_windows": BATCH_WINDOWS,
+            "batch_windows": config.train.batch_windows if group == "long" else BATCH_WINDOWS,
             "test_bytes": budget.test_bytes,
             "score_test": group != "depth",
             "validation_bytes": budget.validation_bytes,

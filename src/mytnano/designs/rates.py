@@ -23,7 +23,10 @@ BYTES_EXPONENT = -0.25
 
 @functools.cache
 def shipped() -> dict[str, Any]:
-    """The sweep file: ``{"train_bytes", "rungs": {id: {"lr", "flat", "points": [[lr, validation BPB], ...]}}, ...}``."""
+    """The sweep file that comes with the package.
+
+    ``{"train_bytes", "rungs": {id: {"lr", "flat", "points": [[lr, validation BPB], ...]}}, ...}``
+    """
     return json.loads((resources.files("mytnano.designs") / FILE).read_text())
 
 

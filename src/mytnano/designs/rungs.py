@@ -39,7 +39,7 @@ class Rung:
         why: what the change is for, in a sentence.
         paper: where the idea was published.
         logged: the log's row, if it has one.
-        group: ``core``, ``as-logged`` or ``depth``.
+        group: ``core``, ``as-logged``, ``depth`` or ``long``.
         code: functions or classes that the change switches on, for ``mytnano explain``.
     """
 
@@ -305,8 +305,23 @@ DEPTH = [
     for lr in DEPTH_RATES
 ]
 
-RUNGS = {rung.id: rung for rung in [*CORE, *AS_LOGGED, *DEPTH]}
-GROUPS = ("core", "as-logged", "depth")
+LONG = [
+    Rung(
+        "mytnano-long", "mytNano, larger and for longer", "mytnano",
+        lambda config: config.but(
+            model={"width": 192, "layers": 6, "heads": 6, "kv_heads": 3, "ffn_width": 512},
+            data={"window_bytes": 512},
+            train={"batch_windows": 16},
+            optim={"lr": 3e-3},
+        ),
+        "The final design with twenty minutes to learn, to stand against xz and the 5-gram.",
+        "Kaplan et al. 2020; Hoffmann et al. 2022",
+        group="long",
+    ),
+]  # fmt: skip
+
+RUNGS = {rung.id: rung for rung in [*CORE, *AS_LOGGED, *DEPTH, *LONG]}
+GROUPS = ("core", "as-logged", "depth", "long")
 
 
 def lineage(id: str) -> list[Rung]:

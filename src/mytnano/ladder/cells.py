@@ -60,7 +60,7 @@ def placed(config: RunConfig, budget: Budget, group: str, where: Where) -> RunCo
     A text too small for a trained vocabulary gets the next smaller power of two that it supports.
     """
     text = {
-        name: getattr(where.data, name) for name in ("corpus", "split", "test_file", "window_bytes")
+        name: getattr(where.data, name) for name in ("corpus", "split", "test_file")
     }
     config = apply(config, budget, group).but(
         data=text, train={"precision": where.precision, "device": where.device}

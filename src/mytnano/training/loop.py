@@ -162,7 +162,7 @@ class Run:
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
         if self.config.model.dropout:
-            # PyTorch's dropout draws from the global stream: keyed by step, a resumed run repeats it.
+            # Dropout draws from PyTorch's global stream: keyed by step, a resumed run repeats it.
             torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
         return self.engine.gradients(x, y)
 
