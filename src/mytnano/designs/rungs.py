@@ -238,7 +238,7 @@ CORE = [
     ),
     Rung(
         "mytnano", "mytNano: + warmup and cosine", "init",
-        optim(schedule="cosine", warmup=0.05, final_lr=0.0),
+        optim(schedule="cosine", warmup=0.05, final_lr=0.1),
         "The log's final design, complete, under the trained BPE.",
         "Loshchilov & Hutter 2017",
         Logged("mytNano (Final Model)", 7.4214, None, "All optimizations + training stability"),

@@ -50,7 +50,7 @@ def processor() -> str:
 
 def commit() -> str | None:
     """The commit of the source tree, '+' appended if it was changed; None outside a git checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     try:
         top = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],

@@ -33,6 +33,8 @@ that still wavered by 0.02 bits, which gained them nothing.
 """
 FALLING = 0.005
 """A validation loss that fell by this share over the second half of the run was still falling."""
+LEAVING = 0.25
+"""So was one that made this share of its whole way from uniform guessing in that half."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ def visible_tokens(model: ModelConfig) -> int:
     return model.context if model.layers else 1
 
 
-def still_falling(validation_bpb: list[float]) -> bool:
+def still_falling(validation_bpb: list[float], uniform_bpb: float) -> bool:
     """Whether a curve (evenly spaced, end included) fell by ``FALLING`` over its second half.
 
-    Half, because a decayed learning rate flattens the end of any curve.
+    Half, because a decayed learning rate flattens the end of any curve. A run at a tiny rate barely
+    moves from ``uniform_bpb``: what it moves counts, not the loss.
     """
     curve = [b for b in validation_bpb if math.isfinite(b)]
     if len(curve) < 2:
         return False
-    return curve[-1] < (1 - FALLING) * curve[(len(curve) - 1) // 2]
+    fell = min(curve[: (len(curve) + 1) // 2]) - curve[-1]  # the least: one point is noisy
+    return fell > min(FALLING * curve[-1], LEAVING * max(0.0, uniform_bpb - curve[-1]))
 
 
 @torch.no_grad()

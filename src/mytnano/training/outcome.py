@@ -100,14 +100,15 @@ def gather_evidence(
         else tuple(status.context_kl_bits(model, text.validation, k) for k in (0, 1))
     )
     curve = [p["validation_bpb"] for p in history["points"] if p["validation_bpb"] is not None]
+    uniform = len(held[0]) * math.log(config.model.vocab_size) * to_bits
     return status.Evidence(
         sees=status.visible_tokens(config.model),
         model_bpb=bpb,
-        uniform_bpb=len(held[0]) * math.log(config.model.vocab_size) * to_bits,
+        uniform_bpb=uniform,
         unigram_bpb=bigram.unigram.nats(held[1]) * to_bits,
         bigram_bpb=bigram.nats(*held) * to_bits,
         kl_bits=replaced,
-        falling=status.still_falling(curve),
+        falling=status.still_falling(curve, uniform),
     )
 
 
