@@ -1,0 +1,59 @@
+"""The documents' generator on the path, and a small tree with made-up results for it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from report_toys import make_folder
+
+from mytnano.files import atomic_write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT / "docs") not in sys.path:
+    sys.path.insert(0, str(ROOT / "docs"))
+
+import generate  # noqa: E402, F401 - for the tests, once its folder is on the path
+import publish  # noqa: E402, F401
+
+MACHINE = {
+    "hardware": "a toy processor", "cores": 2, "precision": "fp32", "torch": "2.11.0",
+    "python": "3.11.9", "commit": "0123abc", "date": "2026-01-31",
+}  # fmt: skip
+
+
+def make_tree(root: Path) -> Path:
+    """The documents of this project in a folder of their own, with no result file at all."""
+    (root / "docs").mkdir(parents=True)
+    for path in (ROOT / "docs").glob("*.md"):
+        shutil.copy(path, root / "docs")
+    for name in ("README.md", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    return root
+
+
+def fill_tree(root: Path, **toys: object) -> None:
+    """Every result file that a region reads."""
+    for budget, seeds in (("quick", 2), ("standard", 5)):
+        make_folder(root / f"results/ladder/{budget}", seeds=seeds, run_folders=False, **toys)
+    sweep = {
+        "train_bytes": 2**20, "corpus": "sotu", "seeds": [1000], "environment": MACHINE,
+        "rungs": {
+            "bigram": {
+                "lr": 0.0123, "flat": False, "interior": True, "curvature": 0.01,
+                "points": [[0.004, 3.61], [0.008, 3.57], [0.016, None]],
+            }
+        },
+    }  # fmt: skip
+    designs = root / "src/mytnano/designs"
+    atomic_write_json(designs / "learning_rates.json", sweep)
+    sizes = {"bpe:512": sweep["rungs"]["bigram"]}
+    atomic_write_json(designs / "vocabulary.json", sweep | {"rungs": sizes, "best": "bpe:512"})
+    atomic_write_json(root / "results/tuning/standard.json", sweep | {"train_bytes": 2**22})
+    commands = [{"command": "make ladder", "seconds": 642.0, "last_line": "report: <out>"}]
+    atomic_write_json(
+        root / "results/commands.json", {"environment": MACHINE, "commands": commands}
+    )
+    race = {"environment": MACHINE, "rows": [{"shape": "B", "tokens_per_second": 12_345.6}]}
+    atomic_write_json(root / "results/bench/cpu.json", race)

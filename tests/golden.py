@@ -1,0 +1,88 @@
+"""Losses that the golden test remembers: ``python tests/golden.py`` writes golden.json anew.
+
+It refuses as long as ``SEMANTICS`` is not bumped, if the numbers moved.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
+
+from mytnano.config import SEMANTICS
+from mytnano.text.batches import Windows
+from mytnano.training.engine import Engine
+from mytnano.training.schedule import learning_rate
+
+FILE = Path(__file__).with_name("golden.json")
+STEPS = 20
+EXPLICIT = {"mixer": "attention", "heads": 2, "kv_heads": 2, "positions": "learned", "width": 24}
+CONFIGS = {
+    "mean": {"model": {"width": 24, "layers": 1, "positions": "learned"}},
+    "attention": {"model": {**EXPLICIT, "layers": 2, "ffn": "relu", "ffn_width": 48}},
+    "post-layernorm, tied, cosine": {
+        "model": {
+            **EXPLICIT, "layers": 2, "ffn": "gelu", "ffn_width": 48, "residual": True,
+            "norm": "layernorm", "tied": True, "init": "gpt2",
+        },
+        "optim": {"schedule": "cosine", "warmup": 0.2},
+    },
+    "pre-rmsnorm, relu2, logged": {
+        "model": {
+            **EXPLICIT, "layers": 2, "ffn": "relu2", "ffn_width": 48, "residual": True,
+            "norm": "rmsnorm", "norm_place": "pre", "init": "logged",
+        },
+    },
+    "swiglu, rope, gqa, flash": {"model": HEALTHY},
+    "swiglu, rope, gqa, flash in bf16": {"model": HEALTHY, "train": {"precision": "bf16"}},
+}  # fmt: skip
+
+
+def losses(name: str) -> list[float]:
+    """Training losses of the first steps of one tiny config, in nats per token."""
+    splits = [words(12, 700, seed=0), words(2, 700, seed=1), words(2, 700, seed=2)]
+    text = text_of(splits, alphabet_tokenizer(splits))
+    config = toy_run(text, STEPS, window=72, **CONFIGS[name])
+    config = config.but(optim={"lr": 3e-3})
+    train = config.train
+    batches = Windows(
+        text.train, 72, config.model.context, train.batch_windows, train.seed, train.salt
+    )
+    engine = Engine(config)
+    measured = []
+    for step in range(STEPS):
+        x, y = (torch.from_numpy(ids) for ids in batches.batch(step))
+        measured.append(engine.gradients(x, y).item())
+        engine.update(learning_rate(config.optim, step, STEPS))
+    return measured
+
+
+def tolerance(name: str) -> float:
+    """Largest relative difference between machines; bf16 products differ more."""
+    return 3e-3 if "bf16" in name else 1e-5
+
+
+def moved(name: str, before: list[float], now: list[float]) -> bool:
+    """Whether losses differ by more than machines do."""
+    pairs = zip(before, now, strict=True)
+    return not all(math.isclose(a, b, rel_tol=tolerance(name)) for a, b in pairs)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    now = {name: losses(name) for name in CONFIGS}
+    known = json.loads(FILE.read_text()) if FILE.exists() else {"semantics": 0, "losses": {}}
+    changed = [
+        name
+        for name, old in known["losses"].items()
+        if name not in now or moved(name, old, now[name])
+    ]
+    if changed and known["semantics"] == SEMANTICS:
+        sys.exit(f"numbers moved ({', '.join(changed)}): bump SEMANTICS in mytnano/config.py first")
+    FILE.write_text(json.dumps({"semantics": SEMANTICS, "losses": now}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

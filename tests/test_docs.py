@@ -1,0 +1,136 @@
+"""The documents: their commands exist, their links lead somewhere, nothing is left out."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import matplotlib
+import pytest
+import yaml
+from docs_toys import ROOT, generate
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mytnano.cli import app
+from mytnano.designs.rungs import RUNGS
+from mytnano.ladder.results import COLUMNS
+from mytnano.measure.status import Evidence, judge
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+VERBS = get_command(app).commands
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def commands():
+    """(document, line) of every line in a shell block."""
+    for path in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            yield from ((path.name, line) for line in block.splitlines() if line)
+
+
+def slugs(path):
+    """The anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("document", "line"), list(commands()))
+def test_every_command_can_be_parsed(document, line):
+    words = shlex.split(line)
+    program = Path(words[0]).name
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        targets = set(re.findall(r"^([\w-]+):(?!=)", makefile, re.MULTILINE))
+        assert words[1] in targets
+        passed = dict(word.split("=", 1) for word in words[2:])
+        assert all(re.search(rf"^{name} \?=", makefile, re.MULTILINE) for name in passed)
+        if words[1] == "ladder" and "ARGS" in passed:
+            program, words = "mytnano", ["mytnano", "ladder", *passed["ARGS"].split()]
+    if program == "mytnano":
+        VERBS[words[1]].make_context(words[1], words[2:])
+    elif program == "python":
+        assert (ROOT / words[1]).is_file()
+    else:
+        assert program == "make" or words == [".", ".venv/bin/activate"]
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_and_is_documented(verb):
+    shown = CliRunner().invoke(app, [verb, "--help"])
+    assert shown.exit_code == 0 and "Usage" in shown.output
+    assert f"mytnano {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (path.parent / file).resolve() if file else path
+        assert linked.exists(), target
+        assert not anchor or anchor in slugs(linked), target
+
+
+def test_every_rung_is_documented_once():
+    text = (ROOT / "docs/ladder.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^### ([\w-]+)\n\n<!-- generated:rung-([\w-]+) -->$", text, re.MULTILINE)
+    expected = [id for id, rung in RUNGS.items() if rung.group != "depth"]
+    assert sorted(sections) == sorted((id, id) for id in expected)
+    assert text.count("How to read it: ") == len(expected)
+
+
+def test_every_column_and_status_is_explained():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    columns = text.partition("## What the columns mean")[2].partition("## Status words")[0]
+    rows = re.findall(r"^\| (`.*?) \|", columns, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(COLUMNS)
+    status = text.partition("## Status words")[2].partition("## Your own text")[0]
+    explained = re.findall(r"^\| `(\w+)` \|", status, re.MULTILINE)
+    evidence = [
+        Evidence(8, bpb, 8.0, 4.5, 3.5, (0.0, 0.0), falling)
+        for bpb, falling in ((2.0, False), (4.5, False), (4.5, True), (None, False))
+    ]
+    assert explained == [judge(each) for each in evidence]
+
+
+def test_the_tree_names_every_package_in_layer_order():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.partition("src/mytnano/\n")[2].partition("\ntests/")[0]
+    named = re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.MULTILINE)
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert named == [layer.removeprefix("mytnano.") for layer in reversed(layers)]
+
+
+def test_every_dependency_has_its_reason():
+    text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    reasons = " ".join(re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE))
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    names = {re.match(r"[\w-]+", item)[0] for group in groups for item in group}
+    assert names <= set(re.findall(r"[\w-]+", reasons))
+
+
+def test_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+def test_generated_regions_are_current():
+    changed = generate.stale(ROOT)
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    if f"matplotlib=={matplotlib.__version__}\n" not in constraints:
+        # Another version draws the same figure with other bytes.
+        changed.pop(ROOT / generate.FIGURE, None)
+    assert not changed, "run `make docs`"
+
+
+def test_documents_name_no_place_of_the_machine_that_made_them():
+    for path in [*DOCUMENTS, ROOT / "CITATION.cff", *(ROOT / "docs").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?<![\w.])/(home|tmp|root|Users|mnt|opt|work)/", text), path.name

@@ -1,0 +1,270 @@
+"""The generator of the documents' numbers, on made-up results; and the publishing of real ones."""
+
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from docs_toys import fill_tree, generate, make_tree, publish
+from generator.regions import regions
+from generator.tables import Project, conditions, plain, table
+from report_toys import make_folder
+
+from mytnano.files import atomic_write_json
+
+STATUSES = {("attention", 1): "diverged", ("mytnano-long", 0): "diverged"}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_tree(tmp_path / "tree")
+
+
+@pytest.fixture
+def filled(tree):
+    fill_tree(tree, statuses=STATUSES)
+    return tree
+
+
+def rows_of(tree, rung):
+    results = json.loads((tree / "results/ladder/quick/results.json").read_text())
+    return [row for row in results["runs"] if row["rung"] == rung]
+
+
+def line_of(text, start):
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_an_empty_tree_names_the_command_for_every_number(tree):
+    for name, region in regions().items():
+        if name.startswith(("constants", "budgets", "dependencies", "other-rungs")):
+            continue
+        text = region(Project(tree))
+        assert re.search(r"`(make|mytnano|docs/publish\.py) ", text), name
+        assert "Measured" not in text, name
+    assert generate.main([], tree) == 0
+    assert not (tree / generate.FIGURE).exists()
+
+
+def test_every_region_states_its_conditions(filled):
+    for name, region in regions().items():
+        if name.startswith(("constants", "budgets", "dependencies", "other-rungs", "rung-depth")):
+            continue
+        text = region(Project(filled))
+        for word in ("a toy processor", "2026-01-31", "0123abc"):
+            assert word in text, name
+
+
+def test_the_table_shows_the_mean_and_every_seed(filled):
+    text = regions()["ladder-quick"](Project(filled))
+    scores = [row["test_bpb"] for row in rows_of(filled, "pre-norm")]
+    line = line_of(text, "| [`pre-norm`](docs/ladder.md#pre-norm)")
+    assert f"| {sum(scores) / 2:.3f} | {scores[0]:.3f} {scores[1]:.3f} | healthy |" in line
+    assert len([line for line in text.splitlines() if line.startswith("| [`")]) == 21
+
+
+def test_runs_that_are_not_healthy_are_struck_or_missing(filled):
+    text = regions()["ladder-quick"](Project(filled))
+    scores = [row["test_bpb"] for row in rows_of(filled, "stack")]
+    assert f"~~{scores[0]:.3f}~~ ~~{scores[1]:.3f}~~ | collapsed |" in text
+    survivor = rows_of(filled, "attention")[0]["test_bpb"]
+    line = line_of(text, "| [`attention`]")
+    assert line.endswith(f"| – | {survivor:.3f} – | 1 of 2 diverged |"), "no survivor's mean"
+
+
+def test_findings_follow_the_numbers(filled):
+    text = regions()["findings-quick"](Project(filled))
+    best = [row["test_bpb"] for row in rows_of(filled, "mytnano")]
+    assert f"`mytnano`, {sum(best) / 2:.3f} BPB, 2 seeds" in text
+    assert "better (5-gram 2.260)" in text and "worse (5-gram 1.960)" in text
+    assert "`stack` (collapsed)" in text and "mytnano-long`, trained on 1 MiB" in text
+    assert "repeats counted: diverged." in text
+
+
+def test_findings_name_another_winner_when_there_is_one(tree):
+    make_folder(tree / "results/ladder/quick", ("bigram", "gqa", "mytnano"), run_folders=False)
+    path = tree / "results/ladder/quick/results.json"
+    results = json.loads(path.read_text())
+    for row in results["runs"]:
+        if row["rung"] == "mytnano":
+            row["test_bpb"] += 1
+    atomic_write_json(path, results)
+    text = regions()["findings-quick"](Project(tree))
+    assert "healthy core rungs: `gqa`" in text
+    assert "(`gqa` and `mytnano`), the lowest mean is that of `gqa`" in text
+
+
+def test_results_of_a_part_of_the_text_are_marked(tree):
+    make_folder(tree / "results/ladder/quick", ("bigram",), comparable=False, run_folders=False)
+    assert "**Not comparable" in regions()["ladder-quick"](Project(tree))
+
+
+def test_the_log_is_compared_in_its_own_unit(filled):
+    text = regions()["log-quick"](Project(filled))
+    loss = sum(row["test_loss"] for row in rows_of(filled, "bigram")) / 2
+    assert f"| Bigram | 2.4640 per character | 28.5\u202f% | `bigram` | {loss:.4f} per" in text
+    assert "| 11.7760 (impossible per character) |" in text
+    assert re.search(r"7\.4214 per cl100k token .* `mytnano` \| [\d.]+ per bpe:\d+ token", text)
+
+
+def test_a_rung_shows_its_pairs(filled):
+    text = regions()["rung-pre-norm"](Project(filled))
+    own, parent = rows_of(filled, "pre-norm"), rows_of(filled, "post-norm")
+    first = f"{own[0]['test_bpb'] - parent[0]['test_bpb']:+.3f}".replace("-", "−")
+    assert f"Minus `post-norm`, seed by seed: {first}" in text
+    assert "`model.norm_place`: post → pre" in text
+    assert "(void: parent collapsed)" in regions()["rung-residual"](Project(filled))
+
+
+def test_sweeps_show_every_point(filled):
+    text = regions()["learning-rates"](Project(filled))
+    assert "| `bigram` | 0.0123 | interior | 3.570 |" in text
+    assert "0.004: 3.610 · 0.008: 3.570 · 0.016: diverged" in text
+    assert "Chosen: `bpe:512`." in regions()["vocabulary"](Project(filled))
+    assert "4 MiB of training text a run" in regions()["rate-rule"](Project(filled))
+
+
+def test_commands_and_race(filled):
+    assert "| `make ladder` | 10.7 min | report: \\<out> |" in regions()["commands"](
+        Project(filled)
+    )
+    assert "| B | 12300 |" in regions()["bench"](Project(filled))
+
+
+def test_dependencies_are_those_of_the_project(tree):
+    pinned = dict(
+        line.split("==") for line in (tree / "constraints.txt").read_text().split() if "==" in line
+    )
+    text = regions()["dependencies"](Project(tree))
+    assert f"| `torch` | runtime | >=2.11 | {pinned['torch']} |" in text
+    assert f"| `jinja2` | runtime | >=3.1 | {pinned['Jinja2']} |" in text
+
+
+def test_the_figure_stands_alone(filled):
+    generate.main([], filled)
+    text = (filled / generate.FIGURE).read_text()
+    svg = ElementTree.fromstring(text)
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg" and float(svg.get("width")) > 600
+    assert "var(" not in text and "<style>" in text
+    words = "".join(svg.itertext())
+    mean = sum(row["test_bpb"] for row in rows_of(filled, "bigram")) / 2
+    assert "Single-head attention" in words and f"{mean:.3f}" in words
+
+
+def test_generating_twice_changes_nothing_and_a_typed_number_is_noticed(filled, capsys):
+    assert generate.main(["--check"], filled) == 1
+    assert generate.main([], filled) == 0
+    assert generate.main(["--check"], filled) == 0 and not generate.stale(filled)
+    readme = filled / "README.md"
+    text = readme.read_text()
+    readme.write_text(text.replace("| healthy |", "| splendid |", 1))
+    capsys.readouterr()
+    assert generate.main(["--check"], filled) == 1
+    assert "README.md is out of date: run `make docs`" in capsys.readouterr().out
+    assert "splendid" in readme.read_text(), "a check writes nothing"
+    assert generate.main([], filled) == 0 and readme.read_text() == text
+
+
+def test_results_that_go_take_their_numbers_along(filled):
+    generate.main([], filled)
+    shutil.rmtree(filled / "results")
+    generate.main([], filled)
+    assert not (filled / generate.FIGURE).exists()
+    assert "0123abc" not in (filled / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("<!-- generated:nothing -->\n<!-- /generated -->\n", "there is no region 'nothing'"),
+        ("<!-- generated:budgets -->\n", "not closed"),
+        ("<!-- generated:budgets -->\n<!-- generated:bench -->\n<!-- /generated -->", "not closed"),
+    ],
+)
+def test_broken_markers_are_refused(tree, text, word, capsys):
+    before = (tree / "docs/method.md").read_text()
+    (tree / "docs/method.md").write_text(before + text)
+    assert generate.main([], tree) == 2
+    assert word in capsys.readouterr().err
+    assert (tree / "docs/method.md").read_text() == before + text
+
+
+def test_a_damaged_result_file_is_named(filled, capsys):
+    (filled / "results/commands.json").write_text("{")
+    assert generate.main([], filled) == 2
+    assert "results/commands.json is not JSON" in capsys.readouterr().err
+
+
+def test_cells_cannot_break_a_table():
+    assert table(("a", "b"), [("x|y", None)], ("b",)) == "| a | b |\n| --- | ---: |\n| x\\|y | – |"
+    assert plain("a_b <i> *c*") == "a\\_b \\<i> \\*c\\*"
+    assert conditions(None) == (
+        "Measured on: unrecorded hardware; no date recorded; no commit recorded."
+    )
+
+
+def test_publishing_copies_the_files_of_a_ladder(tree, tmp_path):
+    out = make_folder(tmp_path / "out", ("bigram", "mytnano"), extras=False)
+    (out / "report.html").write_text("<p>report</p>")
+    old = tree / "results/ladder/quick/baselines.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    assert publish.main([str(out)], tree) == 0
+    names = {path.name for path in (tree / "results/ladder/quick").iterdir()}
+    assert names == {"results.json", "report.html"}, "what this ladder does not have goes"
+    assert "0123abc" in (tree / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        ({"comparable": False}, "not comparable"),
+        ({"environment": {"commit": "0123abc+"}}, "changed tree"),
+        ({"environment": {"commit": None}}, "changed tree"),
+        ({"environment": None}, "damaged"),
+    ],
+)
+def test_what_must_not_be_published_is_refused(tree, tmp_path, spoil, word, capsys):
+    out = make_folder(tmp_path / "out", ("bigram",), run_folders=False)
+    results = json.loads((out / "results.json").read_text())
+    atomic_write_json(out / "results.json", results | spoil)
+    assert publish.main([str(out)], tree) == 2
+    assert word in capsys.readouterr().err
+    assert not (tree / "results").exists()
+
+
+needs_tools = pytest.mark.skipif(
+    not (shutil.which("git") and shutil.which("make")), reason="needs git and make"
+)
+
+
+def commit_a_toy_project(tree, tmp_path, test="@echo 7 passed"):
+    make_folder(tmp_path / "measured", ("bigram", "mytnano"), run_folders=False)
+    (tree / "Makefile").write_text(
+        f"ladder:\n\tmkdir -p {publish.QUICK}\n\tcp {tmp_path}/measured/* {publish.QUICK}\n"
+        f"\t@echo report: {publish.QUICK}/report.html\ntest:\n\t{test}\n"
+    )
+    who = ["-c", "user.name=toy", "-c", "user.email=toy@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "toy"]):
+        subprocess.run(["git", *who, *command], cwd=tree, check=True)
+
+
+@needs_tools
+def test_a_fresh_clone_is_timed_and_published(tree, tmp_path):
+    commit_a_toy_project(tree, tmp_path)
+    assert publish.main(["fresh", "PIP_ARGS=-q"], tree) == 0
+    timed = json.loads((tree / "results/commands.json").read_text())
+    assert [c["command"] for c in timed["commands"]] == ["make ladder", "make test"]
+    assert timed["commands"][1]["last_line"] == "7 passed"
+    assert "| `make test` | 0.0 min | 7 passed |" in (tree / "README.md").read_text()
+    assert not (tree / "out").exists()
+
+
+@needs_tools
+def test_a_fresh_clone_that_fails_publishes_nothing(tree, tmp_path, capsys):
+    commit_a_toy_project(tree, tmp_path, test="false")
+    assert publish.main(["fresh"], tree) == 2
+    assert "`make test` ended with exit code 2" in capsys.readouterr().err
+    assert not (tree / "results").exists()

@@ -1,0 +1,97 @@
+"""The chunked loss is cross-entropy, whatever the chunk."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mytnano.model import loss
+from mytnano.model.loss import IGNORE, head_loss, head_scores
+
+V, D, SHAPE = 13, 6, (3, 7)
+
+
+def inputs(dtype=torch.float32, ignored=True):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(*SHAPE, D, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(V, D, generator=generator).to(dtype).requires_grad_()
+    targets = torch.randint(0, V, SHAPE, generator=generator)
+    if ignored:
+        targets[0, 1] = targets[2, 5:] = IGNORE
+    return states, weight, targets
+
+
+def plain(states, weight, targets):
+    logits = (states @ weight.t()).flatten(0, 1)
+    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+@pytest.fixture(params=[1, 4 * V, 10 * V + 3, 1 << 25], ids=lambda n: f"{n // V}rows")
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", request.param)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_value_and_gradients(chunk, ignored):
+    ours, theirs = inputs(ignored=ignored), inputs(ignored=ignored)
+    value, expected = head_loss(*ours), plain(*theirs)
+    torch.testing.assert_close(value, expected)
+    (0.25 * value).backward()
+    (0.25 * expected).backward()
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_an_ignored_row_gets_no_gradient(chunk):
+    states, weight, targets = inputs()
+    head_loss(states, weight, targets).backward()
+    assert torch.all(states.grad[targets == IGNORE] == 0)
+    assert torch.all(states.grad[targets != IGNORE].abs().sum(-1) > 0)
+
+
+def test_tied_weights_get_both_gradients(chunk):
+    _, table, targets = inputs(ignored=False)
+    ids = targets.roll(1)
+    (own,) = torch.autograd.grad(head_loss(F.embedding(ids, table), table, targets), table)
+    (expected,) = torch.autograd.grad(plain(F.embedding(ids, table), table, targets), table)
+    torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Input .* requires gradient:UserWarning")
+def test_gradients_are_those_of_finite_differences():
+    # Logits are fp32 whatever the input, so the step of the differences is a large one.
+    states, weight, targets = inputs()
+    assert torch.autograd.gradcheck(
+        lambda s, w: head_loss(s, w, targets), (states, weight), eps=1e-2, atol=2e-2, rtol=1e-2
+    )
+
+
+def test_large_logits_do_not_overflow():
+    states, weight, targets = inputs(ignored=False)
+    value = head_loss(1e4 * states, weight, targets)
+    torch.testing.assert_close(value, plain(1e4 * states, weight, targets))
+    assert torch.isfinite(value)
+
+
+def test_bf16_stays_close_to_fp32(chunk):
+    ours, theirs = inputs(torch.bfloat16), inputs()
+    value, expected = head_loss(*ours), plain(*theirs)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected, rtol=0.01, atol=0.0)
+    value.backward()
+    expected.backward()
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        assert one.grad.dtype == torch.bfloat16
+        assert (one.grad.float() - other.grad).norm() < 0.02 * other.grad.norm()
+
+
+def test_scores_of_each_position(chunk):
+    states, weight, targets = inputs()
+    nats, right = head_scores(states, weight, targets)
+    logits = states @ weight.t()
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+    ).view(SHAPE)
+    torch.testing.assert_close(nats, expected.detach())
+    assert torch.equal(right, logits.argmax(-1) == targets)
+    assert nats.dtype == torch.float32 and right.dtype == torch.bool
+    torch.testing.assert_close(nats.sum(), head_loss(states, weight, targets).detach())

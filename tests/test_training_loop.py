@@ -1,0 +1,306 @@
+"""Whole runs: their files, that they repeat bit for bit, interrupted or not, and how they fail."""
+
+import json
+import math
+
+import pytest
+import torch
+from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
+from safetensors.torch import load_file
+
+from mytnano.measure.evaluate import score
+from mytnano.model.transformer import Transformer
+from mytnano.runs.store import RunFolder
+from mytnano.training import loop
+from mytnano.training.checkpoint import NAME, load_checkpoint, save_checkpoint
+from mytnano.training.engine import Engine
+from mytnano.training.loop import load_weights, train
+
+STEPS = 24
+TIMES = {"tokens_per_second", "seconds", "peak_memory_bytes"}
+ROW = set(
+    "rung,seed,tokenizer,vocab_size,params,params_non_embedding,train_bytes,train_tokens,flops,"
+    "test_loss,test_accuracy,test_perplexity,test_bits_per_token,test_bpb,status,"
+    "tokens_per_second,seconds,peak_memory_bytes,config_hash".split(",")
+)
+"""Columns of a ladder's results."""
+MORE = set(
+    "validation_bpb,bytes_per_token,context,comparable,status_evidence,mechanism,sample,prompt"
+    "".split(",")
+)
+CASES = {
+    "fp32": {"model": HEALTHY},
+    "bf16": {"model": HEALTHY, "train": {"precision": "bf16"}},
+    "dropout": {"model": {**HEALTHY, "dropout": 0.3}},
+    "cosine, layernorm, tied": {
+        "model": {**HEALTHY, "norm": "layernorm", "tied": True, "init": "gpt2"},
+        "optim": {"schedule": "cosine", "warmup": 0.2},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def text():
+    splits = [words(20, 1500, seed) if seed == 0 else words(3, 900, seed) for seed in range(3)]
+    return text_of(splits, alphabet_tokenizer(splits))
+
+
+def run_of(text, case="fp32", steps=STEPS, **sections):
+    return toy_run(text, steps, **{**CASES[case], **sections})
+
+
+def timeless(values):
+    return {key: value for key, value in values.items() if key not in TIMES}
+
+
+def outcome(folder):
+    """Everything that a run leaves, without what depends on the clock."""
+    run = RunFolder(folder)
+    weights = load_file(folder / "model.safetensors")
+    return timeless(run.result()), [timeless(point) for point in run.metrics()], weights
+
+
+def assert_same(one, other):
+    assert one[:2] == other[:2]
+    assert one[2].keys() == other[2].keys()
+    for name, weight in one[2].items():
+        assert torch.equal(weight, other[2][name]), name
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(monkeypatch, after):
+    """Save a checkpoint after every step, and stop as if killed after the one of step ``after``."""
+
+    def save(folder, engine, step, *rest):
+        save_checkpoint(folder, engine, step, *rest)
+        if step == after:
+            raise Interrupted
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_is_the_same_bit_for_bit(text, tmp_path, monkeypatch, case):
+    config = run_of(text, case)
+    train(config, text, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        for after in (1, 9, STEPS - 1):
+            interrupt(patched, after)
+            with pytest.raises(Interrupted):
+                train(config, text, tmp_path / "parts")
+            torch.manual_seed(after)  # what another run in the same process does
+    steps = []
+    monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
+    train(config, text, tmp_path / "parts")
+    assert len(steps) == 1
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "parts"))
+    assert not (tmp_path / "parts" / NAME).exists()
+
+
+def counting(method, calls):
+    def counted(*args):
+        calls.append(args)
+        return method(*args)
+
+    return counted
+
+
+def checkpointed(text, folder, monkeypatch, **sections):
+    config = run_of(text, **sections)
+    with monkeypatch.context() as patched:
+        interrupt(patched, 9)
+        with pytest.raises(Interrupted):
+            train(config, text, folder)
+    return config, folder / NAME
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "foreign"])
+def test_a_checkpoint_that_cannot_be_trusted_is_not_used(text, tmp_path, monkeypatch, damage):
+    config, path = checkpointed(text, tmp_path / "run", monkeypatch)
+    assert load_checkpoint(path.parent, Engine(config), config.hash)[0] == 9
+    data = path.read_bytes()
+    if damage == "foreign":
+        other, other_path = checkpointed(text, tmp_path / "other", monkeypatch, train={"seed": 1})
+        assert other.hash != config.hash
+        data = other_path.read_bytes()
+    else:
+        middle = len(data) // 2
+        data = {
+            "truncated": data[:middle],
+            "emptied": b"",
+            "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        }[damage]
+    path.write_bytes(data)
+    engine = Engine(config)
+    before = {name: p.detach().clone() for name, p in engine.masters.items()}
+    assert load_checkpoint(path.parent, engine, config.hash) is None
+    assert all(torch.equal(before[name], p) for name, p in engine.masters.items())
+    steps = []
+    monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
+    train(config, text, tmp_path / "run")
+    assert len(steps) == STEPS
+    train(config, text, tmp_path / "fresh")
+    assert_same(outcome(tmp_path / "run"), outcome(tmp_path / "fresh"))
+
+
+def test_no_checkpoint(text, tmp_path):
+    config = run_of(text)
+    assert load_checkpoint(tmp_path, Engine(config), config.hash) is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_checkpoint_restores_weights_moments_and_history(text, tmp_path, precision):
+    config = run_of(text, train={"precision": precision})
+    engine = Engine(config)
+    x = torch.arange(64).view(2, 32) % config.model.vocab_size
+    for _ in range(3):
+        engine.gradients(x, x.roll(1))
+        engine.update(1e-2)
+    history = {"points": [{"train_loss": float("nan")}], "seconds": 1.5}
+    save_checkpoint(tmp_path, engine, 3, config.hash, history)
+    fresh = Engine(config)
+    step, restored = load_checkpoint(tmp_path, fresh, config.hash)
+    assert step == 3 and restored["seconds"] == 1.5
+    assert math.isnan(restored["points"][0]["train_loss"])
+    for name, master in engine.masters.items():
+        assert torch.equal(master, fresh.masters[name])
+        for key, value in engine.optimizer.state[master].items():
+            other = fresh.optimizer.state[fresh.masters[name]][key]
+            assert torch.equal(value, other) and value.device == other.device, key
+        assert torch.equal(engine.parameters[name], fresh.parameters[name])
+
+
+def test_same_config_same_numbers_whatever_ran_before(text, tmp_path):
+    config = run_of(text, "dropout")
+    train(config, text, tmp_path / "one")
+    torch.manual_seed(123)
+    train(config, text, tmp_path / "two")
+    assert_same(outcome(tmp_path / "one"), outcome(tmp_path / "two"))
+    train(config.but(train={"salt": "twin"}), text, tmp_path / "twin")
+    one, twin = (outcome(tmp_path / name)[0] for name in ("one", "twin"))
+    assert one["test_bpb"] != twin["test_bpb"] and one["train_tokens"] == twin["train_tokens"]
+
+
+def test_the_files_of_a_run(text, tmp_path):
+    config = run_of(text)
+    seen = []
+    result = train(
+        config, text, tmp_path, lambda **p: seen.append(p), {"rung": "toy", "group": "core"}
+    )
+    run = RunFolder(tmp_path, config.hash)
+    assert run.finish() == run.result() == json.loads(json.dumps(result))
+    assert run.is_finished() and run.config() == config.model_dump()
+    points = run.metrics()
+    assert [point["step"] for point in points] == list(range(1, STEPS + 1))
+    assert [p["bytes"] for p in points] == sorted(p["bytes"] for p in points)
+    assert points[-1]["tokens"] == result["train_tokens"] == STEPS * 8 * config.model.context
+    assert points[-1]["bytes"] == result["train_bytes"]
+    assert sum(point["validation_bpb"] is not None for point in points) == 10
+    assert points[-1]["validation_bpb"] is not None
+    assert {point["lr"] for point in points} == {config.optim.lr}
+    assert all(point["grad_norm"] > 0 for point in points)
+    assert set(result) >= ROW | MORE
+    assert result["rung"] == "toy" and result["config_hash"] == config.hash
+    assert abs(result["train_bytes"] - config.train.train_bytes) < 0.02 * config.train.train_bytes
+
+
+def test_scores_are_those_of_the_weights_on_disk(text, tmp_path):
+    config = run_of(text)
+    result = train(config, text, tmp_path)
+    model = Transformer(config.model)
+    load_weights(model, tmp_path)
+    scored = score(model, text.test)
+    assert result["test_bpb"] == pytest.approx(scored.bits_per_byte, rel=1e-6)
+    assert result["test_loss"] == pytest.approx(scored.loss, rel=1e-6)
+    assert result["test_perplexity"] == pytest.approx(math.exp(scored.loss), rel=1e-5)
+    assert result["test_bits_per_token"] == pytest.approx(scored.loss / math.log(2), rel=1e-6)
+    assert result["test_accuracy"] == scored.accuracy
+    assert result["validation_bpb"] == pytest.approx(score(model, text.validation).bits_per_byte)
+    assert result["comparable"]
+    total = sum(p.numel() for p in model.parameters())
+    tables = 2 * config.model.vocab_size * config.model.width
+    assert result["params"] == total and result["params_non_embedding"] == total - tables
+
+
+def test_mechanism_is_measured_at_three_moments(text, tmp_path):
+    result = train(run_of(text), text, tmp_path)
+    assert [m["at"] for m in result["mechanism"]] == ["init", "10%", "end"]
+    assert [m["step"] for m in result["mechanism"]] == [0, 2, STEPS - 1]
+    for moment in result["mechanism"]:
+        assert len(moment["blocks"]) == 2 and moment["embedding_gradient_norm"] > 0
+        for block in moment["blocks"]:
+            assert 0 < block["update_ratio"] < 1 and block["gradient_norm"] > 0
+            assert 0 < block["attention_entropy"] < 1
+
+
+def test_probing_does_not_change_the_run(text, tmp_path, monkeypatch):
+    config = run_of(text, "dropout")
+    train(config, text, tmp_path / "probed")
+    monkeypatch.setattr(loop.Run, "_probed_step", lambda self, lr: self._step(lr))
+    train(config, text, tmp_path / "plain")
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("probed", "plain")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_test_text_is_read_by_nothing_when_it_must_not_be(text, tmp_path):
+    config = run_of(text, train={"score_test": False})
+    untouchable = type(text)(text.corpus, text.tokenizer, text.train, text.validation, None)
+    result = train(config, untouchable, tmp_path)
+    assert result["test_bpb"] is None and result["validation_bpb"] > 0 and result["sample"] == ""
+
+
+def test_the_sample_continues_the_prompt(text, tmp_path):
+    result = train(run_of(text), text, tmp_path)
+    assert result["prompt"] == "The people " and 200 < len(result["sample"]) <= 240
+
+
+def test_a_diverged_run_ends_early_and_has_no_scores(text, tmp_path):
+    config = run_of(text, model={**HEALTHY, "norm": "none"}, optim={"lr": 1e12})
+    result = train(config, text, tmp_path)
+    assert result["status"] == "diverged"
+    scores = [key for key in result if key.startswith(("test_", "validation_"))]
+    assert len(scores) == 6 and all(result[key] is None for key in scores)
+    assert result["train_tokens"] < STEPS * 8 * config.model.context
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "diverged"
+    points = RunFolder(tmp_path).metrics()
+    assert points[-1]["train_loss"] is None  # not a number, so not in JSON
+
+
+def test_a_run_that_breaks_in_its_last_step_has_no_scores_either(text, tmp_path, monkeypatch):
+    update = Engine.update
+
+    def breaking(engine, lr):
+        norm = update(engine, lr)
+        if next(iter(engine.optimizer.state.values()))["step"] == STEPS:
+            with torch.no_grad():
+                engine.masters["head.weight"].fill_(math.nan)
+                engine.refresh()
+        return norm
+
+    monkeypatch.setattr(Engine, "update", breaking)
+    result = train(run_of(text), text, tmp_path)
+    assert result["status"] == "diverged"
+    assert result["test_bpb"] is None and result["validation_bpb"] is None
+    assert result["train_tokens"] == STEPS * 8 * result["context"]
+
+
+def test_progress_is_reported(text, tmp_path, monkeypatch):
+    seen = []
+    ticks = iter(range(100_000))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
+    train(run_of(text), text, tmp_path, lambda **progress: seen.append(progress))
+    assert [p["step"] for p in seen] == sorted(p["step"] for p in seen) and len(seen) > 3
+    assert seen[-1]["steps"] == STEPS and seen[-1]["loss"] > 0
+    assert {"validation_bpb", "tokens_per_second"} <= seen[-1].keys()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_shortest_runs(text, tmp_path, steps):
+    result = train(run_of(text, steps=steps), text, tmp_path)
+    assert result["train_tokens"] == steps * 8 * result["context"] and result["test_bpb"] > 0
+    assert "end" in [moment["at"] for moment in result["mechanism"]]
+    assert steps == 1 or result["mechanism"][0]["at"] == "init"
