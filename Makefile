@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ladder test test-extras lint bench clean
+.PHONY: ladder test test-extras lint bench docs clean
 
 ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print the table, write the report
 	$(BIN)/mytnano ladder $(ARGS)
@@ -24,6 +24,9 @@ lint: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev ## Optimizer steps in tokens/s; ARGS="--nanogpt PATH" races against a nanoGPT checkout
 	$(BIN)/mytnano bench $(ARGS)
+
+docs: $(VENV)/.ready ## Fill the generated parts of README.md and docs/ from result files
+	$(BIN)/python docs/generate.py $(ARGS)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('mytnano needs Python 3.11 or newer; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.12') if sys.version_info < (3, 11) else None"

@@ -1,0 +1,103 @@
+"""What the numbers of a ladder say about the questions that it is asked most, in sentences."""
+
+from __future__ import annotations
+
+from generator.ladder import FITS, about, absent, published
+from generator.tables import Project, bullets, paragraphs
+from mytnano.report import compare, words
+from mytnano.report.data import Arm, Results
+from mytnano.report.figures import BASELINE_NAMES
+
+NEAR_FLOPS = 0.1
+"""Rungs within this share of the final model's FLOPs are said to cost as much."""
+
+
+def findings(project: Project, budget: str) -> str:
+    """What the numbers say about the questions that the ladder is asked most."""
+    results = published(project, budget)
+    if results is None:
+        return absent(budget)
+    best = compare.lowest(results.group("core"))
+    lines = [
+        _lowest(best),
+        _standing(results, best, "budget"),
+        _standing(results, best, "full"),
+        *(_long(results, arm) for arm in results.group("long")),
+        _learned_bigram(results),
+        _equal_flops(results),
+        _unhealthy(results),
+    ]
+    return paragraphs(bullets(line for line in lines if line), about(results))
+
+
+def _lowest(best: Arm | None) -> str:
+    if best is None:
+        return "No core rung has only healthy seeds, so none is called the lowest."
+    return f"Lowest mean of the healthy core rungs: `{best.rung.id}`, {_scored(best)}."
+
+
+def _scored(arm: Arm) -> str:
+    seeds = f"{len(arm.runs)} seeds" if len(arm.runs) > 1 else "one seed"
+    return f"{words.number(arm.mean())} BPB, {seeds}"
+
+
+def _standing(results: Results, arm: Arm | None, fit: str) -> str:
+    """How far an arm is from the baselines that a good model must beat; empty if unknown."""
+    score = arm.mean() if arm else None
+    parts = []
+    for name in ("bigram", "zstd", "xz", "kneser-ney-5"):
+        bpb = results.baseline(name, fit)
+        if score is not None and bpb is not None:
+            side = "worse" if score > bpb else "better"
+            named = f"{BASELINE_NAMES[name]} {words.number(bpb)}"
+            parts.append(f"{words.number(abs(score - bpb))} {side} ({named})")
+    if not parts or arm is None:
+        return ""
+    return f"`{arm.rung.id}` against baselines {FITS[fit]}, in BPB: {', '.join(parts)}."
+
+
+def _long(results: Results, arm: Arm) -> str:
+    size = (arm.mean("train_bytes") or 0) / 2**20
+    scored = _scored(arm) if arm.healthy else arm.status()
+    text = f"`{arm.rung.id}`, trained on {size:.3g} MiB, repeats counted: {scored}."
+    return f"{text} {_standing(results, arm, 'full')}" if arm.healthy else text
+
+
+def _learned_bigram(results: Results) -> str:
+    arm, closed = results.arms.get("bigram"), results.baselines.get("char_bigram") or {}
+    learned, target = arm.mean() if arm else None, closed.get("bpb")
+    if learned is None or target is None:
+        return ""
+    return (
+        f"The learned bigram scores {words.number(learned)} BPB, the bigram counted from the same "
+        f"pairs of characters {words.number(target)}: {words.signed(learned - target)}."
+    )
+
+
+def _equal_flops(results: Results) -> str:
+    final = results.arms.get("mytnano")
+    flops = final.mean("flops") if final else None
+    if flops is None:
+        return ""
+    near = [
+        arm
+        for arm in results.group("core")
+        if abs((arm.mean("flops") or 0) - flops) <= NEAR_FLOPS * flops
+    ]
+    lowest = compare.lowest(near)
+    if lowest is None:
+        return ""
+    ids = words.listed([f"`{arm.rung.id}`" for arm in near])
+    share = f"{100 * NEAR_FLOPS:g} %"
+    return (
+        f"Among the core rungs within {share} of the training FLOPs of `mytnano` ({ids}), the "
+        f"lowest mean is that of `{lowest.rung.id}`."
+    )
+
+
+def _unhealthy(results: Results) -> str:
+    arms = [arm for arm in results.arms.values() if not arm.healthy and arm.group != "depth"]
+    if not arms:
+        return "Every rung outside the depth figure is healthy."
+    named = words.listed([f"`{arm.rung.id}` ({arm.status()})" for arm in arms])
+    return f"Not healthy, so shown but not compared: {named}."

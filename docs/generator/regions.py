@@ -1,0 +1,48 @@
+"""Every region by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from generator import designs, findings, ladder, rungs, sources
+from generator.tables import Project
+from mytnano.designs.rungs import RUNGS
+
+Region = Callable[[Project], str]
+
+HERE = ""
+README_TO_LADDER = "docs/ladder.md"
+
+
+def regions() -> dict[str, Region]:
+    """Region name -> function that writes its content."""
+    quick, standard = {"budget": "quick"}, {"budget": "standard"}
+    core, more = ("core",), ("as-logged", "long")
+    named: dict[str, Region] = {
+        "headline": partial(ladder.headline, **quick),
+        "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=README_TO_LADDER),
+        "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
+        "ladder-standard": partial(ladder.ladder, **standard, groups=(*core, *more), page=HERE),
+        "baselines-quick": partial(ladder.closed_form, **quick),
+        "baselines-standard": partial(ladder.closed_form, **standard),
+        "findings-quick": partial(findings.findings, **quick),
+        "findings-standard": partial(findings.findings, **standard),
+        "log-quick": partial(ladder.log, **quick),
+        "defects-quick": partial(ladder.defects, **quick),
+        "depth-quick": partial(ladder.depth, **quick),
+        "attention-quick": partial(ladder.attention, **quick),
+        "corpus-quick": partial(ladder.corpus, **quick),
+        "other-rungs": rungs.others,
+        "learning-rates": designs.rates,
+        "vocabulary": designs.vocabulary,
+        "rate-rule": designs.rate_rule,
+        "budgets": designs.budgets,
+        "dependencies": sources.dependencies,
+        "commands": sources.commands,
+        "bench": sources.bench,
+    }
+    named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
+    return named | {
+        f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
+    }

@@ -1,0 +1,88 @@
+"""Markdown tables, and reading the files that they are made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mytnano.errors import UserError
+from mytnano.report.words import MISSING
+
+
+@dataclass(frozen=True)
+class Project:
+    """The source tree whose documents are filled."""
+
+    root: Path
+
+    def read(self, path: str) -> Any:
+        """The JSON value in a file of the tree; None if there is no such file.
+
+        Raises:
+            UserError: the file is not JSON.
+        """
+        try:
+            return json.loads((self.root / path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise UserError(f"{path} is not JSON: restore it or make it again") from None
+
+    def files(self, pattern: str) -> list[str]:
+        """The files that match, relative to the tree, by name."""
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern))
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()
+) -> str:
+    """A Markdown table.
+
+    Args:
+        header: names of the columns.
+        rows: a cell a column each.
+        numbers: names of the columns that are aligned right.
+    """
+    rule = ["---:" if name in numbers else "---" for name in header]
+    lines = [header, rule, *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = MISSING if value is None else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def conditions(environment: dict[str, Any] | None) -> str:
+    """One sentence: hardware, versions, date and commit, which stand beside every figure."""
+    known = environment or {}
+    cores = f", {known['cores']} cores" if known.get("cores") else ""
+    what = [f"{known.get('hardware') or 'unrecorded hardware'}{cores}"]
+    if known.get("precision"):
+        what.append(str(known["precision"]))
+    if known.get("torch"):
+        what.append(f"PyTorch {known['torch']}")
+    if known.get("python"):
+        what.append(f"Python {known['python']}")
+    what.append(str(known.get("date") or "no date recorded"))
+    what.append(f"commit `{known['commit']}`" if known.get("commit") else "no commit recorded")
+    return f"Measured on: {'; '.join(what)}."
+
+
+def paragraphs(*parts: str | None) -> str:
+    """Parts with a blank line between; empty ones are left out."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def plain(text: str) -> str:
+    """Text in which Markdown and HTML find nothing to act on."""
+    return re.sub(r"([*_<`\[])", r"\\\1", text)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list, one line an item."""
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,125 @@
+"""Publish results: copy what a ladder measured into results/, and fill the documents from it.
+
+    python docs/publish.py FOLDER                 an output folder of `mytnano ladder`
+    python docs/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
+                                                  `make test` there, publish the quick run and
+                                                  the times; the words are passed on to make
+
+Results that are not comparable, or that were made from a changed tree, are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import generate
+from generator.ladder import folder_of
+from generator.sources import COMMANDS_FILE
+
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_bytes, atomic_write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
+TIMED = ("make ladder", "make test")
+QUICK = "out/ladder-quick"
+
+
+def publish(folder: Path, root: Path) -> Path:
+    """Copy the result files of an output folder to where its budget's results are published.
+
+    Raises:
+        UserError: there are no results, or they must not be published.
+    """
+    results = checked(folder)
+    target = root / folder_of(results["budget"]["name"])
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        source = folder / name
+        if source.exists():
+            atomic_write_bytes(target / name, source.read_bytes())
+        else:
+            (target / name).unlink(missing_ok=True)
+    return target
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """The content of a folder's results.json, fit to be published."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        commit, budget = results["environment"]["commit"], results["budget"]["name"]
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no results.json: run a ladder into it") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}/results.json is damaged: run the ladder again") from None
+    if not results.get("comparable"):
+        raise UserError(f"results of budget {budget} are not comparable and are not published")
+    if not commit or commit.endswith("+"):
+        raise UserError(
+            f"{folder} was made from a changed tree or outside of a checkout: "
+            "commit, then run again in a new folder"
+        )
+    return results
+
+
+def measure_fresh(root: Path, words: list[str]) -> None:
+    """Clone, time both commands, and publish what the first one left."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
+        timed = [run_timed(command, clone, words) for command in TIMED]
+        environment = checked(clone / QUICK)["environment"]
+        publish(clone / QUICK, root)
+    atomic_write_json(root / COMMANDS_FILE, {"environment": environment, "commands": timed})
+
+
+def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
+    """Run a command, showing its output; its seconds and the last line that it printed.
+
+    Raises:
+        UserError: it failed.
+    """
+    print(f"$ {' '.join([command, *words])}", flush=True)
+    started, last = time.monotonic(), ""
+    with subprocess.Popen(
+        [*command.split(), *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    if process.returncode:
+        raise UserError(f"`{command}` ended with exit code {process.returncode} in a fresh clone")
+    # A path of this machine's temporary folder says nothing elsewhere.
+    last = re.sub(re.escape(str(folder)) + "/?", "", last)
+    return {"command": command, "seconds": time.monotonic() - started, "last_line": last}
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Exit code 0, or 2 with a sentence about what to mend."""
+    if not arguments or (arguments[0] != "fresh" and len(arguments) > 1):
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        if arguments[0] == "fresh":
+            measure_fresh(root, arguments[1:])
+        else:
+            publish(Path(arguments[0]), root)
+    except UserError as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+    return generate.main([], root)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
