@@ -64,6 +64,8 @@ def test_micro_batches_equal_one_batch(monkeypatch, tokens, precision):
 
 def test_masters_are_fp32_and_the_model_works_in_bf16():
     config = run_config(precision="bf16")
+    start = Engine(config.but(train={"precision": "fp32"})).masters
+    assert all(torch.equal(start[n], p) for n, p in Engine(config).masters.items())
     engine, _ = trained(config, 3)
     for name, parameter in engine.model.named_parameters():
         master = engine.masters[name]

@@ -18,16 +18,17 @@ from mytnano.training.loop import load_weights, train
 
 STEPS = 24
 TIMES = {"tokens_per_second", "seconds", "peak_memory_bytes"}
-ROW = set(
-    "rung,seed,tokenizer,vocab_size,params,params_non_embedding,train_bytes,train_tokens,flops,"
-    "test_loss,test_accuracy,test_perplexity,test_bits_per_token,test_bpb,status,"
-    "tokens_per_second,seconds,peak_memory_bytes,config_hash".split(",")
-)
+ROW = {
+    "rung", "seed", "tokenizer", "vocab_size", "params", "params_non_embedding", "train_bytes",
+    "train_tokens", "flops", "test_loss", "test_accuracy", "test_perplexity",
+    "test_bits_per_token", "test_bpb", "status", "tokens_per_second", "seconds",
+    "peak_memory_bytes", "config_hash",
+}  # fmt: skip
 """Columns of a ladder's results."""
-MORE = set(
-    "validation_bpb,bytes_per_token,context,comparable,status_evidence,mechanism,sample,prompt"
-    "".split(",")
-)
+MORE = {
+    "validation_bpb", "bytes_per_token", "context", "comparable", "status_evidence", "mechanism",
+    "sample", "prompt",
+}  # fmt: skip
 CASES = {
     "fp32": {"model": HEALTHY},
     "bf16": {"model": HEALTHY, "train": {"precision": "bf16"}},

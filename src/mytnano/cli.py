@@ -6,26 +6,24 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
 from mytnano.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
-    help="A transformer design lab: every design step of a small language model, trained, measured in bits per byte.",
-    no_args_is_help=True,
+    help="A transformer design lab: every design step of a small language model, trained, "
+    "measured in bits per byte, and judged.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Out = Annotated[
-    Path | None, typer.Option(help="Folder for runs and results; a later command there continues.")
-]
 
 
 @app.command()
@@ -39,25 +37,42 @@ def ladder(
     ] = "sotu",
     rungs: Annotated[
         list[str] | None,
-        typer.Option(help="Rung ids or groups (core, as-logged, depth, long); repeat for more."),
+        typer.Option(
+            metavar="ID|GROUP",
+            help="Rungs or groups (core, as-logged, depth, long), several with commas or by "
+            "repeating; default: the budget's groups.",
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Runs per rung; default: the budget's.")
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for runs and results, where a later command continues; "
+            "default: out/ladder-BUDGET, and the corpus unless it is sotu."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     split: Annotated[
         str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
     ] = "documents",
     test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; default: one a core.")
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="Repeat the learning-rate and vocabulary sweeps first.")
+        bool,
+        typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),
     ] = False,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="ID|GROUP", help="The same as --rungs.")
+    ] = None,
 ) -> None:
-    """Train and measure every rung of the log, from a bigram to mytNano, and write the report."""
+    """Train and measure every rung of the log, from a bigram to mytNano, and write the report.
+
+    Stopped or killed, the same command continues; a finished run is never repeated.
+    """
     from mytnano.config import DataConfig
     from mytnano.ladder.run import Request, climb
     from mytnano.report.html import write_report
@@ -68,26 +83,26 @@ def ladder(
         data=DataConfig(
             corpus=corpus, split=split, test_file=str(test_file) if test_file else None
         ),
-        rungs=tuple(name for word in rungs or () for name in word.split(",")),
+        rungs=split_names([*(rungs or ()), *(more or ())]),
         seeds=seeds,
-        out=out or Path("out") / f"ladder-{budget}",
+        out=out or default_folder(budget, corpus),
         device=device,
         workers=workers,
         tune=tune,
     )
     code = climb(request, console)
-    console.print(f"report: {write_report(request.out)}", highlight=False, soft_wrap=True)
+    tell(console, f"report: {write_report(request.out)}")
     raise typer.Exit(code)
 
 
 @app.command()
 def explain(
-    rung: Annotated[str, typer.Argument(help="A rung id, such as swiglu.")],
+    rung: Annotated[str, typer.Argument(help="A rung, such as swiglu.")],
     out: Annotated[
         Path | None, typer.Option(help="A ladder's folder, to show what was measured.")
     ] = None,
 ) -> None:
-    """What one rung changes, why, what the log claimed, what was measured, and the code that it switches on."""
+    """What one rung changes and why, what the log claimed, what was measured, and its code."""
     from mytnano.report.explain import explain as explained
 
     Console().print(explained(rung, out))
@@ -95,10 +110,10 @@ def explain(
 
 @app.command()
 def report(out: Annotated[Path, typer.Argument(help="A ladder's folder.")]) -> None:
-    """Write report.html again from a ladder's result files."""
+    """Write report.html again from the results in a ladder's folder."""
     from mytnano.report.html import write_report
 
-    Console().print(f"report: {write_report(out)}", highlight=False, soft_wrap=True)
+    tell(Console(), f"report: {write_report(out)}")
 
 
 @app.command()
@@ -117,23 +132,59 @@ def bench(
     run_bench(nanogpt, shapes.split(","), rounds, out, threads)
 
 
+def split_names(words: list[str]) -> tuple[str, ...]:
+    """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
+    return tuple(name.strip() for word in words for name in word.split(","))
+
+
+def default_folder(budget: str, corpus: str) -> Path:
+    """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
+    name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
+    return Path("out") / f"ladder-{budget}{name}"
+
+
+def tell(console: Console, sentence: str) -> None:
+    """Print a sentence as it is, never broken."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: turns what the user can mend into a sentence and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        print(f"mytnano: {error}", file=sys.stderr)
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        code = fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `mytnano ladder | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        # A mistake on the command line. Its class is click's, or that of typer's own copy of click.
+        if not hasattr(error, "format_message"):
+            raise
+        code = fail(f"{error.format_message().rstrip('.')}; see {hint()} --help")
+    if code == INTERRUPTED:  # which some versions of typer return, and some raise
         from mytnano.runs.jobs import STOPPED
 
         print(f"\n{STOPPED}", file=sys.stderr)
-        code = 130
     sys.exit(code)
+
+
+def hint() -> str:
+    """The command whose help is wanted."""
+    words = sys.argv[1:2]
+    verbs = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    return " ".join(["mytnano", *(word for word in words if word in verbs)])
+
+
+def fail(sentence: str) -> int:
+    """Say what is to be mended; the exit code for it."""
+    print(f"mytnano: {sentence}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -39,6 +39,20 @@ class Budget:
     long_bytes: int
     minutes: float
 
+    def bytes_of(self, group: str) -> int:
+        """Training text of each run of a group of rungs."""
+        own = {"depth": self.depth_bytes, "long": self.long_bytes}
+        return own.get(group, self.train_bytes)
+
+    def seeds_of(self, group: str) -> int:
+        """Runs of each rung of a group."""
+        return self.seeds if group == "core" else self.other_seeds
+
+    @property
+    def comparable(self) -> bool:
+        """Whether all of the test text is scored; other scores must not be compared with it."""
+        return self.test_bytes == 0
+
 
 EVERY_GROUP = ("core", "as-logged", "depth")
 
@@ -59,7 +73,7 @@ def apply(config: RunConfig, budget: Budget, group: str) -> RunConfig:
 
     A trained tokenizer learns from as many bytes as the run trains on, 1 MiB at least.
     """
-    size = {"depth": budget.depth_bytes, "long": budget.long_bytes}.get(group, budget.train_bytes)
+    size = budget.bytes_of(group)
     learned = config.data.tokenizer.startswith("bpe:")
     return config.but(
         data={"tokenizer_bytes": max(size, MIB) if learned else 0},

@@ -1,48 +1,72 @@
-"""What attention costs over the window's length, explicit against fused: seconds, peak memory, and that they agree."""
+"""What attention costs over the window's length, explicit against fused.
+
+Seconds are medians of interleaved passes in this process. Memory is counted from PyTorch's own
+allocations: a process that holds freed memory re-uses it, so that its resident size hardly grows.
+"""
 
 from __future__ import annotations
 
+import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
+from mytnano.designs.budgets import Budget
+from mytnano.ladder.cells import Where
+from mytnano.ladder.environment import environment
+from mytnano.ladder.kept import kept
 from mytnano.model.attention import explicit_attention, fused_attention
-from mytnano.training import memory
 
+FILE = "attention.json"
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+QUICK_LENGTHS = LENGTHS[:3]
+"""The lengths of a budget whose results are not comparable anyway."""
+
 HEADS, HEAD_SIZE = 4, 32
 TOKENS = 4096
-"""Tokens of one measurement at every length, so that seconds compare: B = TOKENS / T windows."""
+"""Tokens of one pass at every length, so that seconds compare: B = TOKENS / T windows."""
+
 REPEATS = 5
-KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "explicit": explicit_attention,
-    "flash": fused_attention,
-}
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+KERNELS: dict[str, Kernel] = {"explicit": explicit_attention, "flash": fused_attention}
 
 
-def measure(device: str, lengths: tuple[int, ...] = LENGTHS) -> dict:
-    """Forward and backward of both kernels at each length, interleaved, medians; and their largest difference in fp32."""
-    dtype = torch.float32
+def attention_cost(where: Where, budget: Budget) -> dict[str, Any]:
+    """:func:`measure` on the ladder's device; measured once an output folder."""
+    lengths = LENGTHS if budget.comparable else QUICK_LENGTHS
+    conditions = [where.device, list(lengths), HEADS, HEAD_SIZE, TOKENS, REPEATS]
+    return kept(
+        where.out / FILE,
+        conditions,
+        lambda: measure(where.device, lengths) | {"environment": environment(where.device, "fp32")},
+    )
+
+
+def measure(device: str, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
+    """Forward and backward passes of both kernels in fp32 at each length.
+
+    Returns:
+        ``rows`` of ``{"kernel", "T", "seconds", "peak_bytes"}``, where the peak is what a pass
+        holds above its inputs; ``max_abs_difference`` of the outputs; and the conditions.
+    """
     rows = []
     for T in lengths:
+        inputs = [*draw(max(1, TOKENS // T), T, device), causal_mask(T, device)]
         times: dict[str, list[float]] = {name: [] for name in KERNELS}
-        peaks: dict[str, int] = {}
         for _ in range(REPEATS + 1):
             for name, kernel in KERNELS.items():
-                seconds, peaks[name] = _once(kernel, T, device, dtype)
-                times[name].append(seconds)
-        for name in KERNELS:
-            rows.append(
-                {
-                    "kernel": name,
-                    "T": T,
-                    "seconds": statistics.median(times[name][1:]),
-                    "peak_bytes": peaks[name],
-                }
-            )
+                times[name].append(_seconds(kernel, inputs))
+        for name, kernel in KERNELS.items():
+            seconds = statistics.median(times[name][1:])  # the first warms up
+            peak = peak_bytes(kernel, inputs)
+            rows.append({"kernel": name, "T": T, "seconds": seconds, "peak_bytes": peak})
     return {
         "rows": rows,
         "max_abs_difference": max(difference(T, device) for T in lengths[:4]),
@@ -56,39 +80,62 @@ def measure(device: str, lengths: tuple[int, ...] = LENGTHS) -> dict:
 
 def difference(T: int, device: str) -> float:
     """Largest absolute difference of the two kernels' outputs on one fp32 window of T tokens."""
-    q, k, v = _inputs(1, T, device, torch.float32)
-    mask = _mask(T, device, torch.float32)
+    inputs = [*draw(1, T, device), causal_mask(T, device)]
     with torch.no_grad():
-        return (
-            (explicit_attention(q, k, v, mask) - fused_attention(q, k, v, mask)).abs().max().item()
-        )
+        explicit, flash = (kernel(*inputs) for kernel in KERNELS.values())  # (1, H, T, K) each
+    return (explicit - flash).abs().max().item()
 
 
-def _once(kernel: Callable, T: int, device: str, dtype: torch.dtype) -> tuple[float, int]:
-    """Seconds of one forward and backward pass, and the peak memory above what was held before it."""
-    q, k, v = (x.requires_grad_() for x in _inputs(max(1, TOKENS // T), T, device, dtype))
-    mask = _mask(T, device, dtype)
-    memory.reset_peak(device)
-    before = memory.peak_bytes(device)
-    _wait(device)
-    started = time.perf_counter()
-    kernel(q, k, v, mask).sum().backward()
-    _wait(device)
-    return time.perf_counter() - started, max(0, memory.peak_bytes(device) - before)
+def peak_bytes(kernel: Kernel, inputs: list[Tensor]) -> int | None:
+    """The most memory that one forward and backward pass holds at once, above its inputs.
+
+    None on a device that does not tell (mps).
+    """
+    device = inputs[0].device
+    if device.type == "mps":
+        return None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        _pass(kernel, inputs)
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler chats on stderr
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        _pass(kernel, inputs)
+    events = profiler.profiler.kineto_results.events()
+    changes = [event for event in events if event.name() == "[memory]"]
+    changes.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate((event.nbytes() for event in changes), initial=0))
 
 
-def _inputs(B: int, T: int, device: str, dtype: torch.dtype) -> list[Tensor]:
+def draw(B: int, T: int, device: str) -> list[Tensor]:
+    """Queries, keys and values, (B, H, T, K) each, the same on every device."""
     generator = torch.Generator().manual_seed(T)
     shape = (B, HEADS, T, HEAD_SIZE)
-    return [
-        torch.randn(shape, generator=generator).to(device, dtype) for _ in range(3)
-    ]  # (B, H, T, K) each
+    return [torch.randn(shape, generator=generator).to(device).requires_grad_() for _ in range(3)]
 
 
-def _mask(T: int, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.full((T, T), float("-inf"), device=device).triu(1).to(dtype)  # (T, T)
+def causal_mask(T: int, device: str) -> Tensor:
+    """(T, T): -inf where a query may not look, 0 elsewhere."""
+    return torch.full((T, T), float("-inf"), device=device).triu(1)
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
+def _seconds(kernel: Kernel, inputs: list[Tensor]) -> float:
+    _wait(inputs[0].device)
+    started = time.perf_counter()
+    _pass(kernel, inputs)
+    _wait(inputs[0].device)
+    return time.perf_counter() - started
+
+
+def _pass(kernel: Kernel, inputs: list[Tensor]) -> None:
+    """Forward and backward; the gradients are dropped, so that every pass makes its own."""
+    output = kernel(*inputs)  # (B, H, T, K)
+    torch.autograd.grad(output.sum(), inputs[:3])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
         torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,8 +1,9 @@
-"""From rungs to jobs: which configs a ladder trains, and how long each should take."""
+"""From rungs to jobs: which configs a ladder trains."""
 
 from __future__ import annotations
 
-import math
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from mytnano.config import DataConfig, RunConfig
 from mytnano.designs.budgets import Budget, apply
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, Rung, design
-from mytnano.measure.flops import forward_flops_per_token, training_flops
+from mytnano.errors import UserError
+from mytnano.ladder.estimate import run_seconds
 from mytnano.runs.jobs import Job, Report
+from mytnano.runs.store import RUNS
 from mytnano.text.bpe import VocabularyTooLarge
+from mytnano.text.corpus import Corpus
 from mytnano.training.loop import train
-from mytnano.training.precision import PROBE
-from mytnano.training.text import prepare, resolve
+from mytnano.training.text import prepare, read_corpus, resolve
 
 SMALLEST_BPE = 512
 CACHE = "cache"
@@ -24,68 +27,119 @@ CACHE = "cache"
 
 @dataclass(frozen=True)
 class Where:
-    """What all runs of a command share: the text, the machine, and the output folder."""
+    """What all runs of a command share: the text, the machine, and the output folder.
+
+    Attributes:
+        data: corpus, split and test file; the other fields are each run's own.
+        precision, device: of training.
+        rates: a sweep file's content for this corpus; None for the shipped one.
+        best_bpe: the trained vocabulary of the rungs that use the best one.
+    """
 
     data: DataConfig
     out: Path
     precision: str
     device: str
-    rates: dict | None = None  # a sweep file of this corpus, instead of the shipped one
+    rates: dict | None = None
     best_bpe: str = BEST_BPE
 
     @property
     def cache(self) -> Path:
         return self.out / CACHE
 
+    @property
+    def text(self) -> dict[str, str | None]:
+        """The settings of ``DataConfig`` that all runs have in common."""
+        return {name: getattr(self.data, name) for name in ("corpus", "split", "test_file")}
 
-def cell(rung: Rung, budget: Budget, seed: int, where: Where) -> RunConfig:
-    """The resolved config of one run of the ladder: design, tuned rate, budget, text, machine and seed.
+    @property
+    def corpus(self) -> Corpus:
+        return read_corpus(**self.text)
+
+
+def cell(
+    rung: Rung,
+    budget: Budget,
+    seed: int,
+    where: Where,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> RunConfig:
+    """The resolved config of one run: design, tuned rate, budget, text, machine and seed.
+
+    ``say`` gets a sentence when the text supports no vocabulary of the rung's size.
 
     Raises:
         UserError: the text does not suit the rung's vocabulary or window.
     """
     config = design(rung.id)
-    size = apply(config, budget, rung.group).train.train_bytes
-    config = config.but(
-        optim={"lr": learning_rate_for(rung.id, size, where.rates)}, train={"seed": seed}
-    )
+    rate = learning_rate_for(rung.id, budget.bytes_of(rung.group), where.rates)
+    config = config.but(optim={"lr": rate}, train={"seed": seed})
     if config.data.tokenizer == BEST_BPE:
         config = config.but(data={"tokenizer": where.best_bpe})
-    return placed(config, budget, rung.group, where)
+    return placed(config, budget, rung.group, where, say)
 
 
-def placed(config: RunConfig, budget: Budget, group: str, where: Where) -> RunConfig:
-    """A design under a budget, on this text and machine, resolved.
+def placed(
+    config: RunConfig,
+    budget: Budget,
+    group: str,
+    where: Where,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> RunConfig:
+    """A design under a budget, on this text and machine, resolved; ``say`` as in :func:`cell`."""
+    machine = {"precision": where.precision, "device": where.device}
+    config = apply(config, budget, group).but(data=where.text, train=machine)
+    supported, sentence = supported_tokenizer(config.data, where.cache)
+    if sentence:
+        say(sentence)
+        config = config.but(data={"tokenizer": supported})
+    return resolve(config, where.cache)
 
-    A text too small for a trained vocabulary gets the next smaller power of two that it supports.
+
+@functools.lru_cache(maxsize=64)
+def supported_tokenizer(data: DataConfig, cache: Path) -> tuple[str, str]:
+    """The tokenizer that ``data`` names, or the next smaller power of two that its text supports.
+
+    Returns:
+        Its name, and a sentence if it is not the one asked for, else "".
+
+    Raises:
+        UserError: the text supports fewer than ``SMALLEST_BPE`` tokens.
     """
-    text = {
-        name: getattr(where.data, name) for name in ("corpus", "split", "test_file")
-    }
-    config = apply(config, budget, group).but(
-        data=text, train={"precision": where.precision, "device": where.device}
-    )
-    while True:
-        try:
-            return resolve(config, where.cache)
-        except VocabularyTooLarge as error:
-            size = 2 ** int(math.log2(error.largest))
-            if size < SMALLEST_BPE:
-                raise
-            config = config.but(data={"tokenizer": f"bpe:{size}"})
+    try:
+        prepare(data, cache)
+        return data.tokenizer, ""
+    except VocabularyTooLarge as error:
+        size = 1 << (error.largest.bit_length() - 1)
+        if size < SMALLEST_BPE:
+            raise UserError(
+                f"{error}, and the smallest in use is bpe:{SMALLEST_BPE}: add text, or choose "
+                "rungs that train no vocabulary with --rungs"
+            ) from None
+        return f"bpe:{size}", f"{error}; bpe:{size} is used instead"
 
 
 def job(rung: Rung, config: RunConfig, where: Where, speed: float) -> Job:
-    """The job that trains ``config``; ``speed`` is the machine's tokens/s on :data:`~mytnano.training.precision.PROBE`."""
-    name = f"{rung.id}-s{config.train.seed}"
+    """The job that trains ``config``.
+
+    ``speed`` is the machine's tokens/s on :data:`~mytnano.training.precision.PROBE`.
+    """
+    labels = {"rung": rung.id, "group": rung.group}
+    return labelled_job(f"{rung.id}-s{config.train.seed}", config, where, speed, labels)
+
+
+def labelled_job(
+    name: str, config: RunConfig, where: Where, speed: float, labels: dict[str, str]
+) -> Job:
+    """A job of any name; ``labels`` (``rung`` and ``group``) go into its result."""
     return Job(
         name=name,
-        rung=rung.id,
+        rung=labels["rung"],
         seed=config.train.seed,
-        config=(config, where.cache, {"rung": rung.id, "group": rung.group}),
-        folder=where.out / "runs" / f"{name}-{config.hash}",
+        config=(config, where.cache, labels),
+        folder=where.out / RUNS / f"{name}-{config.hash}",
         hash=config.hash,
-        expected_seconds=estimate(config, where, speed),
+        expected_seconds=run_seconds(config, where.corpus, speed),
     )
 
 
@@ -93,24 +147,3 @@ def work(job: Job, report: Report) -> None:
     """Train one job; what worker processes call."""
     config, cache, labels = job.config
     train(config, prepare(config.data, cache), job.folder, report.progress, labels)
-
-
-def estimate(config: RunConfig, where: Where, speed: float) -> float:
-    """Expected seconds of a run: arithmetic at the probe's rate, a cost per step and layer, and the final measurements."""
-    rate = speed * 3 * forward_flops_per_token(PROBE.model)  # FLOP/s
-    tokens = config.steps * config.train.batch_windows * config.model.context
-    stream = prepare(config.data, where.cache).test
-    share = (
-        1.0
-        if not config.train.test_bytes
-        else min(1.0, config.train.test_bytes / stream.byte_count)
-    )
-    scored = share * len(stream.ids) if config.train.score_test else 0
-    arithmetic = (
-        training_flops(config.model, tokens) + forward_flops_per_token(config.model) * scored
-    )
-    layers = config.model.layers
-    overhead = config.steps * (
-        0.001 + 0.0015 * layers + 4e-9 * config.model.width * config.model.vocab_size
-    )
-    return arithmetic / rate + overhead * 20_000 / max(speed, 1.0) + 2.0

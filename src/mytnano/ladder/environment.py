@@ -1,8 +1,9 @@
-"""Where and with what results were made: printed beside every figure."""
+"""Where results are made: the device and the processes to use, and what to print beside figures."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -12,6 +13,50 @@ import psutil
 import torch
 
 import mytnano
+from mytnano.errors import UserError
+
+WORKER_BYTES = 3 << 29
+"""Memory that one worker process may need: libraries, the corpus, and a small model's training."""
+
+PACKAGES = ("numpy", "tokenizers", "tiktoken")
+"""Packages besides PyTorch whose versions may move a number."""
+
+
+def choose_device(wanted: str) -> str:
+    """A device by name; ``auto`` is the first accelerator at hand, else the CPU.
+
+    Raises:
+        UserError: there is no such device, or this machine has none.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(name for name, there in available.items() if there)
+    if wanted not in available:
+        raise UserError(f"'{wanted}' is not a device; there are auto, {', '.join(available)}")
+    if not available[wanted]:
+        raise UserError(
+            f"this machine has no {wanted} device that PyTorch can use; try --device cpu"
+        )
+    return wanted
+
+
+def count_workers(wanted: int | None, device: str) -> int:
+    """Worker processes to train with; 0 is this process alone.
+
+    By default one a core on a CPU, with one thread each (two threads on small matrices lose more
+    than they gain), as far as memory goes; and none beside a GPU, which one process fills.
+    """
+    if wanted is not None:
+        return wanted
+    if device != "cpu":
+        return 0
+    bound = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
 
 
 def environment(device: str, precision: str) -> dict[str, object]:
@@ -22,8 +67,10 @@ def environment(device: str, precision: str) -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "precision": precision,
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
         "mytnano": mytnano.__version__,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -31,7 +78,7 @@ def environment(device: str, precision: str) -> dict[str, object]:
 
 
 def processor() -> str:
-    """The processor's name, and whether it multiplies bf16."""
+    """The processor's name, and which vector and matrix units it has (as Linux tells them)."""
     name, flags = platform.processor() or platform.machine(), ""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -42,30 +89,24 @@ def processor() -> str:
                 flags = value
     except OSError:
         return name
-    units = [
-        unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in flags.split()
-    ]
+    units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in flags.split()]
     return f"{name} ({', '.join(units)})" if units else name
 
 
 def commit() -> str | None:
-    """The commit of the source tree, '+' appended if it was changed; None outside a git checkout."""
-    here = Path(__file__).parents[1]
+    """The commit of the source tree, '+' appended if it was changed; None outside its checkout."""
     try:
-        top = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--", "."],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        # Installed into an environment inside another project, this file is not one of its own.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--", str(Path(mytnano.__file__).parent))
     except (OSError, subprocess.CalledProcessError):
         return None
-    return top.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    return head + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

@@ -6,62 +6,100 @@ import csv
 import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mytnano.designs.budgets import Budget
 from mytnano.designs.rungs import RUNGS
 from mytnano.files import atomic_write_json, atomic_write_text
-from mytnano.ladder.cells import Where
+from mytnano.runs.jobs import Event, Finished
 from mytnano.runs.store import RunFolder
-from mytnano.training.text import prepare
+from mytnano.text.corpus import Corpus
 
 COLUMNS = (
-    "rung", "seed", "tokenizer", "vocab_size", "params", "params_non_embedding", "train_bytes", "train_tokens", "flops",
-    "test_loss", "test_accuracy", "test_perplexity", "test_bits_per_token", "test_bpb", "status", "tokens_per_second",
-    "seconds", "peak_memory_bytes", "config_hash", "validation_bpb", "lr", "group", "context", "comparable", "folder",
+    "rung", "seed", "tokenizer", "vocab_size", "params", "params_non_embedding", "train_bytes",
+    "train_tokens", "flops", "test_loss", "test_accuracy", "test_perplexity",
+    "test_bits_per_token", "test_bpb", "status", "tokens_per_second", "seconds",
+    "peak_memory_bytes", "config_hash", "validation_bpb", "lr", "group", "context", "comparable",
+    "folder",
 )  # fmt: skip
 """Columns of results.csv; loss is nats per token, BPB bits per UTF-8 byte."""
 
-
-def row(folder: RunFolder, out: Path) -> dict[str, object]:
-    """The columns of one finished run."""
-    found = folder.result() | {
-        "lr": folder.config()["optim"]["lr"],
-        "folder": folder.path.relative_to(out).as_posix(),
-    }
-    return {column: found.get(column) for column in COLUMNS}
+CSV = "results.csv"
+JSON = "results.json"
 
 
-def collect(folders: list[Path], out: Path) -> list[dict[str, object]]:
-    """Rows of the given run folders in ladder order, seeds ascending."""
-    order = {id: i for i, id in enumerate(RUNGS)}
-    rows = [row(RunFolder(path), out) for path in folders]
-    return sorted(rows, key=lambda r: (order.get(str(r["rung"]), len(order)), r["seed"]))
+class Results:
+    """``results.csv`` and ``results.json`` of an output folder, made from its run folders.
 
+    ``results.json`` also has the budget, the corpus, the conditions, and under ``configs`` the
+    resolved config of each rung's first seed. Both are written whenever a run is finished, so that
+    they are there however the command ends.
+    """
 
-def write_results(
-    rows: list[dict[str, object]], where: Where, budget: Budget, environment: dict[str, object]
-) -> None:
-    """Write results.csv and results.json into the output folder."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(where.out / "results.csv", text.getvalue())
-    corpus = prepare(where.data.but(tokenizer="byte"), where.cache).corpus
-    atomic_write_json(
-        where.out / "results.json",
-        {
+    def __init__(
+        self, out: Path, budget: Budget, corpus: Corpus, environment: dict[str, object]
+    ) -> None:
+        self.out = out
+        self._about = {
             "budget": asdict(budget),
-            "corpus": {
-                "name": corpus.name,
-                "fingerprint": corpus.fingerprint,
-                "notes": corpus.notes,
-                "bytes": {
-                    s: sum(map(len, getattr(corpus, s))) for s in ("train", "validation", "test")
-                },
-            },
+            "corpus": about_corpus(corpus),
             "environment": environment,
-            "comparable": budget.test_bytes == 0,
-            "runs": rows,
-        },
-    )
+            "comparable": budget.comparable,
+        }
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict of :data:`COLUMNS` for each run, in ladder order, seeds ascending."""
+        place = {id: number for number, id in enumerate(RUNGS)}
+        return sorted(self._rows.values(), key=lambda row: (place[row["rung"]], row["seed"]))
+
+    def add(self, folder: Path) -> None:
+        """Take in a finished run."""
+        run = RunFolder(folder)
+        result, config = run.result(), run.config()
+        found = {
+            **result,
+            "lr": config["optim"]["lr"],
+            "folder": folder.relative_to(self.out).as_posix(),
+        }
+        self._rows[folder.name] = {column: found.get(column) for column in COLUMNS}
+        self._configs[result["config_hash"]] = config
+
+    def hear(self, event: Event) -> None:
+        """Take in a run that has just finished, or was found finished."""
+        if isinstance(event, Finished):
+            self.add(event.job.folder)
+            if not event.reused:
+                self.write()
+
+    def write(self) -> None:
+        """Write both files; nothing as long as no run is finished.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if not self._rows:
+            return
+        rows = self.rows
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_text(self.out / CSV, text.getvalue())
+        configs: dict[str, dict[str, Any]] = {}  # the seeds of a rung differ in nothing else
+        for row in rows:
+            configs.setdefault(row["rung"], self._configs[row["config_hash"]])
+        atomic_write_json(self.out / JSON, {**self._about, "runs": rows, "configs": configs})
+
+
+def about_corpus(corpus: Corpus) -> dict[str, Any]:
+    """Name, fingerprint, notes, and the bytes of each split."""
+    sizes = {name: sum(map(len, getattr(corpus, name))) for name in ("train", "validation", "test")}
+    return {
+        "name": corpus.name,
+        "fingerprint": corpus.fingerprint,
+        "notes": corpus.notes,
+        "bytes": sizes,
+    }

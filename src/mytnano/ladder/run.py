@@ -1,32 +1,37 @@
-"""``mytnano ladder``: plan, train, measure, report."""
+"""``mytnano ladder``: plan, train, measure, write the results."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from mytnano.config import DataConfig
-from mytnano.designs.budgets import BUDGETS, Budget
+from mytnano.designs.budgets import BUDGETS, MIB, Budget
 from mytnano.designs.rungs import RUNGS, Rung, select
 from mytnano.errors import UserError
-from mytnano.files import atomic_write_json
-from mytnano.ladder import attention_cost
+from mytnano.ladder.attention_cost import FILE as ATTENTION
+from mytnano.ladder.attention_cost import attention_cost
 from mytnano.ladder.cells import Where, cell, job, work
 from mytnano.ladder.closed_form import baselines
-from mytnano.ladder.environment import environment
-from mytnano.ladder.results import collect, write_results
+from mytnano.ladder.environment import choose_device, count_workers, environment
+from mytnano.ladder.estimate import START, closing_seconds
+from mytnano.ladder.folder import settle
+from mytnano.ladder.results import Results
+from mytnano.ladder.sweep import GROUP as SWEEP
 from mytnano.ladder.sweep import Sweep, sweep_into, swept
+from mytnano.ladder.table import print_table
 from mytnano.runs.index import Index
-from mytnano.runs.jobs import Job
+from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import duration, progress_display
+from mytnano.runs.progress import Tracker, duration, progress_display
 from mytnano.runs.runner import run_jobs
+from mytnano.runs.store import MANIFEST, finished_runs
 from mytnano.training.precision import choose_precision
 from mytnano.training.text import read_corpus
 
@@ -37,18 +42,20 @@ class Request:
 
     Attributes:
         budget: a name in :data:`~mytnano.designs.budgets.BUDGETS`.
+        data: the text: corpus, split and test file.
         rungs: ids or groups; empty for the budget's own groups.
         seeds: runs per rung; None for the budget's own number.
+        out: folder for runs and results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         tune: repeat the sweeps on this corpus at this budget first, and use what they find.
     """
 
-    budget: str = "quick"
-    data: DataConfig = DataConfig()
+    budget: str
+    data: DataConfig
+    out: Path
     rungs: tuple[str, ...] = ()
     seeds: int | None = None
-    out: Path = Path("out/ladder")
     device: str = "auto"
     workers: int | None = None
     tune: bool = False
@@ -62,38 +69,38 @@ def climb(request: Request, console: Console) -> int:
         KeyboardInterrupt: Ctrl-C; the same command continues.
     """
     budget = known_budget(request.budget)
-    device = choose_device(request.device)
-    rungs = select(list(request.rungs) or list(budget.groups))
+    rungs = select(list(request.rungs or budget.groups))
+    choose_device(request.device)
+    data = request.data
+    with console.status("reading the text"):
+        corpus = read_corpus(data.corpus, data.split, data.test_file)
+    say = sentences(console)
     with folder_lock(request.out):
-        corpus = read_corpus(request.data.corpus, request.data.split, request.data.test_file)
         for note in corpus.notes:
-            console.print(f"{corpus.name}: {note}", highlight=False, soft_wrap=True)
-        precision, speeds = choose_precision(device)
-        console.print(
-            f"{device}: {precision} ({speeds['fp32']:,.0f} tokens/s in fp32, {speeds['bf16']:,.0f} in bf16)",
-            highlight=False,
-        )
-        where = Where(request.data, request.out, precision, device)
-        workers = count_workers(request.workers, device)
-        if request.tune:
-            sweep = Sweep(where, budget, workers, speeds[precision], console)
-            sweep_into(sweep, environment(device, precision))
-        where = swept(where)
-        groups = plan(rungs, budget, request.seeds, where, speeds[precision])
-        announce(groups, budget, workers, console)
-        with progress_display(groups, max(1, workers), console) as display:
-            summary = run_jobs(groups, work, workers, 1, display)
+            say(f"{corpus.name}: {note}")
+        shared = settle(request.out, budget.name, data, corpus.fingerprint, request.device, say)
+        where = Where(data, request.out, shared.precision, shared.device)
+        speed = probe(where, say)
+        workers = count_workers(request.workers, where.device)
+        conditions = environment(where.device, where.precision) | {"workers": workers}
+        with one_thread_if(workers == 0 and where.device == "cpu"):
+            if request.tune:
+                sweep_into(Sweep(where, budget, workers, speed, console), conditions)
+            where = swept(where)
+            with console.status("tokenising the text"):
+                groups = plan(rungs, budget, request.seeds, where, speed, say)
+            announce(groups, budget, where, workers, speed, say)
+            results = Results(request.out, budget, corpus, conditions)
+            add_earlier(results, groups, budget, where, say)
+            summary = train(groups, workers, results, console)
         with console.status("closed-form baselines"):
             known = baselines(where, budget)
         with console.status("attention cost"):
-            record_attention(where, budget)
-        index = Index(request.out)
-        index.rows()
-        rows = collect([event.job.folder for event in summary.finished], request.out)
-        write_results(rows, where, budget, environment(device, precision))
-    print_table(rows, known, console)
+            attention_cost(where, budget)
+        Index(request.out).rows()
+    print_table(results.rows, known["full"], budget, console)
     for failed in summary.failed:
-        console.print(failed.sentence, style="red", soft_wrap=True)
+        console.print(failed.sentence, style="red", highlight=False, markup=False, soft_wrap=True)
     return summary.exit_code
 
 
@@ -104,93 +111,136 @@ def known_budget(name: str) -> Budget:
     return BUDGETS[name]
 
 
-def choose_device(wanted: str) -> str:
-    """``auto`` is the first accelerator at hand; raises UserError for one that is not."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name, there in available.items() if there)
-    if wanted not in available:
-        raise UserError(f"'{wanted}' is not a device; there are auto, {', '.join(available)}")
-    if not available[wanted]:
-        raise UserError(
-            f"this machine has no {wanted} device that PyTorch can use; try --device cpu"
-        )
-    return wanted
+def sentences(console: Console) -> Callable[[str], None]:
+    """A function that prints a sentence, each one once."""
+    said: set[str] = set()
+
+    def say(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    return say
 
 
-def count_workers(wanted: int | None, device: str) -> int:
-    """One process a core with one thread each, as two threads on small matrices lose; on a GPU this process does it all."""
-    if wanted is not None:
-        return wanted
-    return (
-        (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        if device == "cpu"
-        else 0
-    )
+def probe(where: Where, say: Callable[[str], None]) -> float:
+    """Tokens/s of this machine in the precision of the runs, and tell both."""
+    _, speeds = choose_precision(where.device)
+    rates = ", ".join(f"{rate:,.0f} tokens/s in {name}" for name, rate in speeds.items())
+    say(f"{where.device}: {where.precision} (a probe made {rates})")
+    return speeds[where.precision]
+
+
+@contextlib.contextmanager
+def one_thread_if(wanted: bool) -> Iterator[None]:
+    """Train in this process as a worker would: another number of threads moves the last digits."""
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def plan(
-    rungs: list[Rung], budget: Budget, seeds: int | None, where: Where, speed: float
+    rungs: list[Rung],
+    budget: Budget,
+    seeds: int | None,
+    where: Where,
+    speed: float,
+    say: Callable[[str], None],
 ) -> list[list[Job]]:
     """One group of jobs per rung: its seeds."""
     groups = []
     for rung in rungs:
-        count = seeds or (budget.seeds if rung.group == "core" else budget.other_seeds)
-        groups.append(
-            [job(rung, cell(rung, budget, seed, where), where, speed) for seed in range(count)]
-        )
+        first = cell(rung, budget, 0, where, say)
+        count = seeds or budget.seeds_of(rung.group)
+        configs = [first.but(train={"seed": seed}) for seed in range(count)]
+        groups.append([job(rung, config, where, speed) for config in configs])
     return groups
 
 
-def announce(groups: list[list[Job]], budget: Budget, workers: int, console: Console) -> None:
-    """The plan, before the first step."""
-    jobs = [job for group in groups for job in group]
-    seconds = sum(job.expected_seconds for job in jobs) / max(1, workers)
-    console.print(
-        f"budget {budget.name}: {len(groups)} rungs, {len(jobs)} runs of {budget.train_bytes / 2**20:g} MiB on "
-        f"{max(1, workers)} worker{'s' if workers > 1 else ''}; about {duration(seconds)} on this machine",
-        highlight=False,
-        soft_wrap=True,
+def announce(
+    groups: list[list[Job]],
+    budget: Budget,
+    where: Where,
+    workers: int,
+    speed: float,
+    say: Callable[[str], None],
+) -> None:
+    """The plan before the first step: how much, and how long on this machine."""
+    jobs = list(itertools.chain.from_iterable(groups))
+    todo = [each for each in jobs if not (each.folder / MANIFEST).exists()]
+    workers = max(1, workers)
+    seconds = Tracker(todo, workers).seconds_left() + START * bool(todo)
+    if not (where.out / ATTENTION).exists():  # the last of what is measured besides the runs
+        seconds += closing_seconds(where.corpus, budget.comparable, speed)
+    say(
+        f"budget {budget.name}: {counted(len(groups), 'rung')}, {counted(len(jobs), 'run')} on "
+        f"{counted(workers, 'process', 'processes')}"
+        + (f", {len(jobs) - len(todo)} finished already" if len(todo) < len(jobs) else "")
+        + f"; about {duration(seconds)} on this machine"
     )
+    for group in dict.fromkeys(RUNGS[each.rung].group for each in todo):
+        own = [each for each in todo if RUNGS[each.rung].group == group]
+        seconds = Tracker(own, workers).seconds_left()
+        text = size(budget.bytes_of(group))
+        say(f"  {group}: {counted(len(own), 'run')} of {text} each, {duration(seconds)}")
 
 
-def record_attention(where: Where, budget: Budget) -> None:
-    """Measure attention's cost once an output folder; shorter for budgets whose results are not comparable anyway."""
-    path = where.out / "attention.json"
-    if path.exists():
-        return
-    lengths = attention_cost.LENGTHS if budget.test_bytes == 0 else attention_cost.LENGTHS[:3]
-    atomic_write_json(
-        path,
-        attention_cost.measure(where.device, lengths)
-        | {"environment": environment(where.device, "fp32")},
-    )
+def size(count: int) -> str:
+    """``256 KiB``, ``40 MiB``."""
+    return f"{count / MIB:g} MiB" if count >= MIB else f"{count / 1024:g} KiB"
 
 
-def print_table(rows: list[dict], known: dict, console: Console) -> None:
-    """The ladder in bits per byte, beside the closed forms fitted on the whole training split."""
-    table = Table(title="Bits per byte of test text, lower is better", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("rung", "vocabulary", "parameters", "BPB", "seeds", "status"):
-        right = name in ("vocabulary", "parameters", "BPB", "seeds")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for row in known["full"]:
-        table.add_row(row["name"], "", "", f"{row['bpb']:.3f}", "", "closed form", style="dim")
-    by_rung: dict[str, list[dict]] = {}
-    for row in rows:
-        if RUNGS[row["rung"]].group != "depth":
-            by_rung.setdefault(row["rung"], []).append(row)
-    for id, runs in by_rung.items():
-        scores = [r["test_bpb"] for r in runs if r["test_bpb"] is not None]
-        table.add_row(
-            id,
-            f"{runs[0]['vocab_size']:,}",
-            f"{runs[0]['params']:,}",
-            f"{sum(scores) / len(scores):.3f}" if scores else "-",
-            f"{min(scores):.3f}..{max(scores):.3f}" if len(scores) > 1 else "",
-            ", ".join(sorted({r["status"] for r in runs})),
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def add_earlier(
+    results: Results,
+    groups: list[list[Job]],
+    budget: Budget,
+    where: Where,
+    say: Callable[[str], None],
+) -> None:
+    """Take in the finished runs of other rungs or seeds that an earlier command made here.
+
+    Only those that this command would make alike; the rest is left out, and told.
+    """
+    planned = {job.folder.name for group in groups for job in group}
+    runs, notes = finished_runs(where.out)
+    for note in notes:
+        if note.split()[0] not in planned:
+            say(note)
+    others = 0
+    for run in runs:
+        result = run.result()
+        if run.path.name in planned or result.get("group") == SWEEP:
+            continue
+        rung = RUNGS.get(result["rung"])
+        if rung and cell(rung, budget, result["seed"], where).hash == result["config_hash"]:
+            results.add(run.path)
+        else:
+            others += 1
+    if others:
+        say(
+            f"{counted(others, 'finished run')} in {where.out} came from other settings or another "
+            "version and will not be among the results"
         )
-    console.print(table)
+
+
+def train(groups: list[list[Job]], workers: int, results: Results, console: Console) -> Summary:
+    """Make the runs, with a display; the results are written even if this is interrupted."""
+    with progress_display(groups, max(1, workers), console) as display:
+
+        def hear(event: Event) -> None:
+            results.hear(event)
+            display(event)
+
+        try:
+            return run_jobs(groups, work, workers, 1, hear)
+        finally:
+            results.write()

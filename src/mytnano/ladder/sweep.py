@@ -1,21 +1,22 @@
-"""The sweeps behind the ladder's choices: a learning rate for every core rung, and the size of the trained BPE."""
+"""The sweeps behind the ladder's choices: learning rates, and the size of the trained BPE."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 
 from mytnano.config import SEMANTICS, RunConfig
-from mytnano.designs.budgets import Budget
+from mytnano.designs.budgets import Budget, apply
 from mytnano.designs.rates import FILE
 from mytnano.designs.rungs import BEST_BPE, CORE, RUNGS, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder.cells import Where, job, placed, work
+from mytnano.ladder.cells import Where, labelled_job, placed, supported_tokenizer, work
 from mytnano.ladder.tune import Tuned, rate, search
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import progress_display
@@ -24,13 +25,36 @@ from mytnano.runs.runner import run_jobs
 SEEDS = (1000,)
 """Seeds of the sweeps, which no ladder run uses: a choice made on a seed flatters that seed."""
 
+GROUP = "sweep"
+"""Group of the sweeps' runs, which are not rows of a ladder."""
+
 VOCABULARY_FILE = "vocabulary.json"
 VOCABULARIES = ("bpe:512", "bpe:1024", "bpe:2048", "bpe:4096", "bpe:8192")
 
 
 @dataclass(frozen=True)
+class Point:
+    """One learning rate of one design.
+
+    Attributes:
+        label: what is tuned, a rung's id or a vocabulary.
+        rung: the design.
+        tokenizer: instead of the rung's own, or None.
+        exponent: number of the rate on the grid.
+    """
+
+    label: str
+    rung: str
+    tokenizer: str | None
+    exponent: int
+
+
+@dataclass(frozen=True)
 class Sweep:
-    """How sweeps are carried out: where, under which budget, with how many workers, at which speed of the machine."""
+    """How sweeps are carried out.
+
+    ``speed`` is the machine's tokens/s on :data:`~mytnano.training.precision.PROBE`.
+    """
 
     where: Where
     budget: Budget
@@ -39,57 +63,59 @@ class Sweep:
     console: Console
 
     def rates(self, ids: Sequence[str]) -> dict[str, Tuned]:
-        """Tune the learning rate of core rungs."""
-        return search(ids, lambda wanted: self._measure([(id, id, None, e) for id, e in wanted]))
+        """Tune the learning rate of rungs."""
+        return search(ids, self._measure(lambda id, exponent: Point(id, id, None, exponent)))
 
     def vocabularies(self, rung: str = "bpe") -> dict[str, Tuned]:
-        """Tune the learning rate of each BPE size in one rung's design."""
-        return search(
-            VOCABULARIES,
-            lambda wanted: self._measure([(size, rung, size, e) for size, e in wanted]),
+        """Tune the learning rate of each BPE size that the text supports, in one rung's design."""
+        point = lambda size, exponent: Point(size, rung, size, exponent)
+        return search(self._supported(rung), self._measure(point))
+
+    def _supported(self, rung: str) -> list[str]:
+        base = apply(design(rung), self.budget, RUNGS[rung].group).data.but(**self.where.text)
+        answers = (
+            supported_tokenizer(base.but(tokenizer=size), self.where.cache) for size in VOCABULARIES
         )
+        return list(dict.fromkeys(name for name, _ in answers))
 
     def _measure(
-        self, points: list[tuple[str, str, str | None, int]]
-    ) -> dict[tuple[str, int], float]:
-        """Mean validation BPB of (label, rung, tokenizer or None, exponent) points over the tuning seeds."""
-        jobs = [self._job(point, seed) for point in points for seed in SEEDS]
-        groups = [[job] for job in jobs]
-        with progress_display(groups, self.workers, self.console) as show:
-            results = run_jobs(groups, work, self.workers, 1, show).results
+        self, point: Callable[[str, int], Point]
+    ) -> Callable[[list[tuple[str, int]]], dict[tuple[str, int], float]]:
+        """The measurement that :func:`~mytnano.ladder.tune.search` asks for."""
+        return lambda wanted: self._train([point(label, exponent) for label, exponent in wanted])
+
+    def _train(self, points: list[Point]) -> dict[tuple[str, int], float]:
+        """(label, exponent) -> mean validation BPB over the tuning seeds, infinite if diverged."""
+        jobs = {(point, seed): self._job(point, seed) for point in points for seed in SEEDS}
+        groups = [[job] for job in jobs.values()]
+        with progress_display(groups, max(1, self.workers), self.console) as show:
+            summary = run_jobs(groups, work, self.workers, 1, show)
+        if summary.failed:
+            raise UserError(f"{summary.failed[0].sentence}; without it nothing can be chosen")
         losses: dict[tuple[str, int], list[float]] = {}
-        for job_, (label, _, _, exponent) in zip(
-            jobs, [p for p in points for _ in SEEDS], strict=True
-        ):
-            bpb = results[job_.name]["validation_bpb"]
-            losses.setdefault((label, exponent), []).append(math.inf if bpb is None else bpb)
-        return {point: sum(values) / len(values) for point, values in losses.items()}
+        for (point, _), job in jobs.items():
+            bpb = summary.results[job.name]["validation_bpb"]
+            key = (point.label, point.exponent)
+            losses.setdefault(key, []).append(math.inf if bpb is None else bpb)
+        return {key: sum(values) / len(values) for key, values in losses.items()}
 
-    def _job(self, point: tuple[str, str, str | None, int], seed: int) -> Job:
-        label, rung, tokenizer, exponent = point
-        config = self._config(rung, tokenizer, rate(exponent), seed)
-        made = job(RUNGS[rung], config, self.where, self.speed)
-        name = f"{label.replace(':', '-')}-lr{rate(exponent):g}-s{seed}"
-        return Job(
-            name,
-            label,
-            seed,
-            made.config,
-            self.where.out / "runs" / f"{name}-{config.hash}",
-            config.hash,
-            made.expected_seconds,
-        )
+    def _job(self, point: Point, seed: int) -> Job:
+        lr = rate(point.exponent)
+        name = f"{point.label.replace(':', '-')}-lr{lr:g}-s{seed}"
+        config = self._config(point, lr, seed)
+        labels = {"rung": point.label, "group": GROUP}
+        return labelled_job(name, config, self.where, self.speed, labels)
 
-    def _config(self, rung: str, tokenizer: str | None, lr: float, seed: int) -> RunConfig:
-        config = design(rung).but(optim={"lr": lr}, train={"seed": seed})
-        if tokenizer or config.data.tokenizer == BEST_BPE:
-            config = config.but(data={"tokenizer": tokenizer or self.where.best_bpe})
-        placed_ = placed(config, self.budget, RUNGS[rung].group, self.where)
-        return placed_.but(train={"score_test": False})
+    def _config(self, point: Point, lr: float, seed: int) -> RunConfig:
+        config = design(point.rung).but(optim={"lr": lr}, train={"seed": seed})
+        if point.tokenizer or config.data.tokenizer == BEST_BPE:
+            config = config.but(data={"tokenizer": point.tokenizer or self.where.best_bpe})
+        config = placed(config, self.budget, RUNGS[point.rung].group, self.where)
+        return config.but(train={"score_test": False})
 
 
-def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict:
-    """The sweep file."""
+def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict[str, Any]:
+    """The content of a sweep file."""
     return {
         "semantics": SEMANTICS,
         "train_bytes": sweep.budget.train_bytes,
@@ -110,29 +136,44 @@ def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict:
 
 
 def sweep_into(sweep: Sweep, environment: dict) -> None:
-    """Run both sweeps and write ``vocabulary.json`` and ``learning_rates.json`` into the output folder.
+    """Run both sweeps; write ``vocabulary.json`` and ``learning_rates.json`` into the folder.
 
     The rates are tuned with the vocabulary just found, so a ladder in that folder uses both.
     """
     folder = sweep.where.out
     sizes = sweep.vocabularies()
     best = min(sizes, key=lambda size: min(loss for _, loss in sizes[size].points))
+    tuned = replace(sweep, where=replace(sweep.where, best_bpe=best))
+    rates = tuned.rates([rung.id for rung in CORE])
+    # Written together: rates that were tuned with another vocabulary must not meet this one.
     atomic_write_json(folder / VOCABULARY_FILE, as_json(sizes, sweep, environment) | {"best": best})
-    rates = replace(sweep, where=replace(sweep.where, best_bpe=best)).rates(
-        [rung.id for rung in CORE]
-    )
     atomic_write_json(folder / FILE, as_json(rates, sweep, environment))
 
 
 def swept(where: Where) -> Where:
-    """``where`` with the choices of an earlier sweep in its output folder, if there are any."""
-    try:
-        rates = json.loads((where.out / FILE).read_text())
-        best = json.loads((where.out / VOCABULARY_FILE).read_text())["best"]
-    except FileNotFoundError:
+    """``where`` with the choices of an earlier sweep in its output folder, if there are any.
+
+    Raises:
+        UserError: the files of the sweep are damaged.
+    """
+    paths = where.out / FILE, where.out / VOCABULARY_FILE
+    if not any(path.exists() for path in paths):
         return where
-    except (ValueError, KeyError):
+    try:
+        rates, sizes = (json.loads(path.read_bytes()) for path in paths)
+        _check(rates, sizes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
-            f"the sweep files in {where.out} are damaged: delete {FILE} and {VOCABULARY_FILE}, or tune again"
+            f"the sweep in {where.out} is damaged or not whole: delete {FILE} and "
+            f"{VOCABULARY_FILE} there, or repeat it with --tune"
         ) from None
-    return replace(where, rates=rates, best_bpe=best)
+    return replace(where, rates=rates, best_bpe=sizes["best"])
+
+
+def _check(rates: dict, sizes: dict) -> None:
+    """Raise one of the errors of looking things up unless both files are as they were written."""
+    if sizes["best"] not in sizes["rungs"] or not set(sizes["rungs"]) <= set(VOCABULARIES):
+        raise ValueError("not a vocabulary that was swept")
+    numbers = [rates["train_bytes"], *(entry["lr"] for entry in rates["rungs"].values())]
+    if not all(0 < number < math.inf for number in numbers):
+        raise ValueError("not a rate")

@@ -1,8 +1,9 @@
-"""One rule that finds every learning rate: a grid in powers of two, extended until the best point has neighbours.
+"""One rule that finds every learning rate: a grid in powers of two, extended around its best point.
 
-The rate is the vertex of the parabola through the best point and its two neighbours in log2(rate), as losses are close to
-quadratic there. If the best point beats everything within two octaves by less than ``FLAT`` of its loss, the rate does not
-matter and the design is called flat. Losses are validation BPB; test text is never read.
+The grid grows until the best point has a neighbour on each side. The rate is then the vertex of the
+parabola through the three, as losses are close to quadratic in log2(rate) there. If the best point
+beats everything within two octaves by less than ``FLAT`` of its loss, the rate does not matter and
+the design is called flat. Losses are validation BPB; test text is never read.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class Tuned:
         lr: the chosen rate.
         flat: whether the choice does not matter within two octaves each way of what was tried.
         interior: whether the best point had a neighbour on each side.
-        points: (rate, mean validation BPB over the tuning seeds) in ascending rate; infinite where a run diverged.
-        curvature: second-order coefficient of the parabola, BPB per squared octave; None where there is none.
+        points: (rate, mean validation BPB over the tuning seeds) in ascending rate; infinite where
+            a run diverged.
+        curvature: second-order coefficient of the parabola, BPB per squared octave; None where
+            there is none.
     """
 
     lr: float
@@ -77,8 +80,8 @@ def search(
 
     Args:
         ids: the designs.
-        measure: takes (id, exponent) pairs, returns the mean loss of each; called in a few rounds, so that each round's runs
-            can fill all workers.
+        measure: takes (id, exponent) pairs, returns the mean loss of each; called in a few rounds,
+            so that each round's runs can fill all workers.
     """
     losses: dict[str, dict[int, float]] = {id: {} for id in ids}
     while wanted := [(id, e) for id in ids for e in next_exponents(losses[id])]:

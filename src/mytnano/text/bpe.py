@@ -32,11 +32,12 @@ BATCH_BYTES = 4_000_000
 
 
 class VocabularyTooLarge(UserError):
-    """More tokens were asked for than the text has pairs to make; ``largest`` is what it supports."""
+    """More tokens were asked for than the text has pairs to make; it supports ``largest``."""
 
     def __init__(self, size: int, largest: int) -> None:
         super().__init__(
-            f"bpe:{size} is larger than the text supports: at most bpe:{largest} can be trained on it"
+            f"bpe:{size} is larger than the text supports: "
+            f"at most bpe:{largest} can be trained on it"
         )
         self.largest = largest
 

@@ -1,0 +1,113 @@
+"""What all runs in one output folder have in common, so that a later command continues them.
+
+``ladder.json`` holds it. A folder is of one budget, one text and one device. The arithmetic, which
+a probe chose for the first command there, holds for all that follow: in another, every finished run
+would be another run, and made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pydantic
+
+from mytnano.config import DataConfig, RunConfig
+from mytnano.errors import UserError
+from mytnano.ladder.environment import choose_device
+from mytnano.ladder.kept import read_kept, write_kept
+from mytnano.runs.store import finished_runs, run_folders
+from mytnano.training.precision import choose_precision
+
+FILE = "ladder.json"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The content of ``ladder.json``: names as in the config, and the budget's."""
+
+    budget: str
+    corpus: str
+    split: str
+    test_file: str | None
+    fingerprint: str
+    device: str
+    precision: str
+
+
+def settle(
+    out: Path,
+    budget: str,
+    data: DataConfig,
+    fingerprint: str,
+    device: str,
+    say: Callable[[str], None],
+) -> Shared:
+    """What the runs of this command have in common with those in the folder; written there.
+
+    Args:
+        out: the output folder, locked.
+        data: the text as the user named it, ``fingerprint`` of what was read.
+        device: as the user named it; ``auto`` is the folder's.
+        say: gets a sentence if the file was damaged.
+
+    Raises:
+        UserError: the folder holds runs of another budget, text or device, or this machine lacks
+            the device.
+    """
+    found = _found(out, budget, say)
+    if found is None:
+        device = choose_device(device)
+        precision, _ = choose_precision(device)
+    else:
+        device = choose_device(found.device if device == "auto" else device)
+        precision = found.precision
+    text = (data.corpus, data.split, data.test_file)
+    shared = Shared(budget, *text, fingerprint, device, precision)
+    if found is not None:
+        _check(out, found, shared)
+    write_kept(out / FILE, None, asdict(shared))
+    return shared
+
+
+def _found(out: Path, budget: str, say: Callable[[str], None]) -> Shared | None:
+    """What the folder's runs have in common; None if it holds none."""
+    if not run_folders(out):
+        return None
+    if values := read_kept(out / FILE):
+        return Shared(**values)
+    recovered = _recover(out, budget)
+    if recovered:
+        say(f"{FILE} was missing or damaged and is made anew from the finished runs")
+    return recovered
+
+
+def _recover(out: Path, budget: str) -> Shared | None:
+    """From the config of a finished run, which does not name its budget."""
+    runs, _ = finished_runs(out)
+    for run in runs:
+        try:
+            config = RunConfig.model_validate(run.config())
+        except (OSError, pydantic.ValidationError):  # of another version
+            continue
+        data, train = config.data, config.train
+        text = (data.corpus, data.split, data.test_file, data.fingerprint)
+        return Shared(budget, *text, train.device, train.precision)
+    return None
+
+
+def _check(out: Path, found: Shared, wanted: Shared) -> None:
+    for name in ("budget", "corpus", "split", "test_file", "device"):
+        here, asked = getattr(found, name), getattr(wanted, name)
+        if here != asked:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{out} holds a ladder with {option} {here or '(none)'}, and this one has "
+                f"{asked or '(none)'}: choose another --out folder for it"
+            )
+    if found.fingerprint != wanted.fingerprint:
+        raise UserError(
+            f"the text of '{wanted.corpus}' has changed since the ladder in {out} began: restore "
+            "it, or choose another --out folder"
+        )

@@ -1,0 +1,190 @@
+"""The command line: one sentence and a code for every mistake, and what the options mean."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ladder_toys import small_attention, write_text
+
+from mytnano import cli, files
+from mytnano.ladder import run
+from mytnano.report import html
+
+
+def mytnano(monkeypatch, *words):
+    """Run the command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["mytnano", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The requests that reach the ladder, which does nothing."""
+    seen = []
+    monkeypatch.setattr(run, "climb", lambda request, console: seen.append(request) or 0)
+    monkeypatch.setattr(html, "write_report", lambda out: Path(out) / "report.html")
+    return seen
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--rungs", "bigram,attention"),
+        ("--rungs", "bigram", "--rungs", "attention"),
+        ("--rungs", "bigram", "attention"),
+        ("bigram", "attention", "--seeds", "1"),
+        ("--rungs", " bigram , attention"),
+    ],
+)
+def test_ways_to_name_rungs(monkeypatch, requests, words):
+    assert mytnano(monkeypatch, "ladder", *words) == 0
+    assert requests[0].rungs == ("bigram", "attention")
+
+
+def test_options_become_a_request(monkeypatch, requests, capsys):
+    options = "--budget smoke --corpus a/b.txt --seeds 3 --device cpu --workers 0 --tune"
+    assert mytnano(monkeypatch, "ladder", *options.split(), "--test-file", "t.txt") == 0
+    (request,) = requests
+    assert (request.budget, request.seeds, request.device) == ("smoke", 3, "cpu")
+    assert (request.workers, request.tune, request.rungs) == (0, True, ())
+    assert (request.data.corpus, request.data.test_file) == ("a/b.txt", "t.txt")
+    assert request.out == Path("out/ladder-smoke-b.txt")
+    assert capsys.readouterr().out == "report: out/ladder-smoke-b.txt/report.html\n"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "folder"),
+    [
+        ("sotu", "ladder-quick"),
+        ("../novels/", "ladder-quick-novels"),
+        ("hf:org/some name:x", "ladder-quick-some-name-x"),
+        ("..", "ladder-quick-.."),
+    ],
+)
+def test_texts_have_folders_of_their_own(corpus, folder):
+    assert cli.default_folder("quick", corpus) == Path("out") / folder
+
+
+MISTAKES = [
+    ("ladder --seeds 0", "'--seeds'"),
+    ("ladder --seeds some", "'--seeds'"),
+    ("ladder --workers -1", "'--workers'"),
+    ("ladder --no-such-option", "--no-such-option"),
+    ("climb", "climb"),
+    ("report", "Missing argument"),
+    ("ladder --rungs trigram", "'trigram' is not a rung or a group; rungs: bigram, "),
+    ("ladder --rungs bigram,", "'' is not a rung or a group"),
+    ("ladder --budget huge", "'huge' is not a budget; there are smoke, quick, standard"),
+    ("ladder --device abacus", "'abacus' is not a device; there are auto, "),
+    ("ladder --corpus no/such/text", "'no/such/text' is neither a known corpus"),
+    ("ladder --split half", "half"),
+    ("ladder --test-file no/such", "the test file 'no/such' is not an existing file"),
+    ("ladder --corpus empty.txt", "'empty.txt' holds no text"),
+    ("ladder --corpus short.txt", "'short.txt' holds 1,200 bytes of text"),
+    ("ladder --corpus farm.txt --out farm.txt/out", "cannot write in farm.txt/out"),
+    ("report nowhere", "nowhere has no results.json"),
+    ("explain trigram", "'trigram'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_code_2(monkeypatch, tmp_path, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "farm.txt", 25_000)
+    (tmp_path / "short.txt").write_text("Too little. " * 100)
+    (tmp_path / "empty.txt").touch()
+    assert mytnano(monkeypatch, *words.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("mytnano: ")
+    assert error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "out").exists(), "nothing was left behind"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads anything")
+def test_an_unreadable_file(monkeypatch, tmp_path, capsys):
+    secret = write_text(tmp_path / "secret.txt")
+    secret.chmod(0)
+    assert mytnano(monkeypatch, "ladder", "--corpus", secret, "--out", tmp_path / "out") == 2
+    assert "cannot be read (Permission denied)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place", ["ladder.json", "cache/bpe", "runs/bigram", "results.csv", "baselines.json"]
+)
+def test_a_full_disk_is_one_sentence_and_what_was_finished_stays(
+    monkeypatch, tmp_path, capsys, place
+):
+    small_attention(monkeypatch)
+    text, out = write_text(tmp_path / "farm.txt"), tmp_path / "out"
+    words = f"ladder --budget smoke --workers 0 --rungs bigram,bpe --corpus {text} --out {out}"
+    replace = os.replace
+
+    def full(source, target):
+        if place in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", full)
+        assert mytnano(monkeypatch, *words.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mytnano: no space left on the disk for ") and error.count("\n") == 1
+    assert not list(out.rglob(".tmp-*")), "no half file"
+    sealed = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/manifest.json")}
+    expected = {"runs/bigram": 1, "results.csv": 1, "baselines.json": 2}
+    assert len(sealed) == expected.get(place, 0)
+    assert mytnano(monkeypatch, *words.split()) == 0
+    assert {p: p.stat().st_mtime_ns for p in sealed} == sealed, "a finished run was repeated"
+    assert len(list(out.glob("runs/*/manifest.json"))) == 2
+
+
+def test_ctrl_c_says_that_the_same_command_continues(monkeypatch, capsys):
+    def climb(request, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "climb", climb)
+    assert mytnano(monkeypatch, "ladder") == 130
+    assert capsys.readouterr().err == "\nstopped; the same command continues\n"
+
+
+def test_a_failed_run_is_code_1(monkeypatch, requests):
+    monkeypatch.setattr(run, "climb", lambda request, console: 1)
+    assert mytnano(monkeypatch, "ladder") == 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch, requests):
+    def climb(request, console):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run, "climb", climb)
+    monkeypatch.setattr(sys, "argv", ["mytnano", "ladder"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_without_a_verb_there_is_help(monkeypatch, capsys):
+    assert mytnano(monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in ("ladder", "explain", "report", "bench"))
+
+
+def test_a_reader_that_leaves_gets_no_traceback():
+    command = [sys.executable, "-m", "mytnano.cli", "explain", "swiglu"]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    reader.stdout.close()
+    _, error = reader.communicate(timeout=60)
+    assert b"Traceback" not in error
+
+
+def test_help_comes_without_the_heavy_libraries():
+    code = (
+        "import sys; sys.argv = ['mytnano', 'ladder', '--help']; from mytnano import cli\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'matplotlib', 'tokenizers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -1,0 +1,115 @@
+"""The sweeps: nothing of the test text is read, and what is written is what a ladder then uses."""
+
+import io
+import json
+
+import pytest
+from ladder_toys import write_text
+from rich.console import Console
+
+from mytnano.config import DataConfig
+from mytnano.designs.budgets import BUDGETS
+from mytnano.designs.rates import FILE
+from mytnano.designs.rungs import CORE
+from mytnano.errors import UserError
+from mytnano.ladder import sweep as module
+from mytnano.ladder.cells import Where
+from mytnano.ladder.sweep import SEEDS, VOCABULARY_FILE, Sweep, sweep_into, swept
+from mytnano.runs.jobs import Failed, Finished, Summary
+from mytnano.runs.store import finished_runs
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    text = write_text(tmp_path / "farm.txt", 30_000)
+    where = Where(DataConfig(corpus=str(text)), tmp_path / "out", "fp32", "cpu")
+    return Sweep(where, BUDGETS["smoke"], 0, 30_000.0, Console(file=io.StringIO()))
+
+
+def losses(monkeypatch, loss):
+    """Replace training: each job ends with ``loss(job)`` as its validation BPB."""
+
+    def run(groups, work, workers, threads, on_event):
+        jobs = [job for group in groups for job in group]
+        return Summary([Finished(job, {"validation_bpb": loss(job)}, 0.0) for job in jobs])
+
+    monkeypatch.setattr(module, "run_jobs", run)
+
+
+def test_a_real_sweep_scores_no_test_text_and_no_ladder_seed(sweep):
+    tuned = sweep.rates(["bigram"])["bigram"]
+    assert len(tuned.points) >= 3 and all(0 < loss < 8 for _, loss in tuned.points)
+    runs, _ = finished_runs(sweep.where.out)
+    assert len(runs) == len(tuned.points)
+    for run in runs:
+        result = run.result()
+        assert result["test_bpb"] is None and result["test_loss"] is None
+        assert (result["seed"], result["group"]) == (SEEDS[0], "sweep")
+    sealed = {run.path: (run.path / "manifest.json").stat().st_mtime_ns for run in runs}
+    assert sweep.rates(["bigram"])["bigram"] == tuned
+    assert {path: (path / "manifest.json").stat().st_mtime_ns for path in sealed} == sealed
+
+
+def test_both_choices_are_written_and_used(sweep, monkeypatch):
+    def loss(job):
+        config = job.config[0]
+        best_size = 0.0 if config.data.tokenizer in ("bpe:512", "char", "cl100k-compact") else 0.1
+        return 2.0 + best_size + (config.optim.lr - 0.004) ** 2 * 1e4
+
+    losses(monkeypatch, loss)
+    assert swept(sweep.where) == sweep.where, "nothing is swept yet"
+    sweep_into(sweep, {"hardware": "toy"})
+    chosen = swept(sweep.where)
+    assert chosen.best_bpe == "bpe:512"
+    assert set(chosen.rates["rungs"]) == {rung.id for rung in CORE}
+    assert all(0.003 < entry["lr"] < 0.005 for entry in chosen.rates["rungs"].values())
+    written = json.loads((sweep.where.out / FILE).read_text())
+    assert written["train_bytes"] == BUDGETS["smoke"].train_bytes
+    assert written["environment"] == {"hardware": "toy"} and written["seeds"] == list(SEEDS)
+
+
+def test_only_vocabularies_that_the_text_supports_are_swept(sweep, monkeypatch):
+    losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
+    sizes = [int(name.removeprefix("bpe:")) for name in sweep.vocabularies()]
+    assert sizes == sorted(set(sizes)) and sizes[0] == 512 and sizes[-1] < 8192
+
+
+def test_a_diverged_point_is_infinite_and_written_as_null(sweep, monkeypatch):
+    diverges = lambda job: None if job.config[0].optim.lr > 0.005 else 2.5 - job.config[0].optim.lr
+    losses(monkeypatch, diverges)
+    tuned = sweep.rates(["bigram"])
+    assert tuned["bigram"].lr == pytest.approx(0.004)
+    points = module.as_json(tuned, sweep, {})["rungs"]["bigram"]["points"]
+    assert [0.008, None] in points
+    json.dumps(points, allow_nan=False)
+
+
+def test_a_failed_point_ends_the_sweep_with_a_sentence(sweep, monkeypatch):
+    def run(groups, *_):
+        return Summary(failed=[Failed(groups[0][0], "bigram-lr0.002-s1000 failed (Oops)")])
+
+    monkeypatch.setattr(module, "run_jobs", run)
+    with pytest.raises(UserError, match=r"failed \(Oops\); without it nothing can be chosen"):
+        sweep.rates(["bigram"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (FILE, "{"),
+        (FILE, '{"train_bytes": 0, "rungs": {}}'),
+        (FILE, '{"train_bytes": 1024, "rungs": {"bigram": {"lr": "fast"}}}'),
+        (FILE, "[]"),
+        (FILE, None),
+        (VOCABULARY_FILE, '{"best": "bpe:4096", "rungs": {"bpe:512": {}}}'),
+        (VOCABULARY_FILE, '{"best": "bpe:1", "rungs": {"bpe:1": {}}}'),
+        (VOCABULARY_FILE, "\xff"),
+    ],
+)
+def test_a_damaged_sweep_is_refused_with_a_sentence(sweep, monkeypatch, name, content):
+    losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
+    sweep_into(sweep, {})
+    path = sweep.where.out / name
+    path.unlink() if content is None else path.write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=f"damaged or not whole: delete {FILE} and"):
+        swept(sweep.where)
