@@ -11,6 +11,7 @@ Results that are not comparable, or that were made from a changed tree, are refu
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -88,9 +89,12 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
     """
     print(f"$ {' '.join([command, *words])}", flush=True)
     started, last = time.monotonic(), ""
+    # Under make itself, what it hands down would make the inner one print that it enters folders.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     with subprocess.Popen(
         [*command.split(), *words],
         cwd=folder,
+        env=outside,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
