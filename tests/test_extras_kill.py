@@ -105,7 +105,8 @@ def test_twenty_kills_lose_repeat_and_change_nothing(tmp_path):
             after = sealed(out)
             assert before.items() <= after.items(), "a finished run was lost or made again"
             half_done += len(run_folders(out)) > len(after)
-            if after:
+            # A kill between a seal and the next results.json leaves the latter one run behind.
+            if (out / "results.json").exists():
                 assert load_results(out).arms, "what is finished can be reported"
         before = sealed(out)
         finish(command(text, out))

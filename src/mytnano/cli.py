@@ -129,7 +129,7 @@ def bench(
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama."""
     from mytnano.bench import run_bench
 
-    run_bench(nanogpt, shapes.split(","), rounds, out, threads)
+    run_bench(nanogpt, list(split_names([shapes])), rounds, out, threads)
 
 
 def split_names(words: list[str]) -> tuple[str, ...]:
