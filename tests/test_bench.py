@@ -123,13 +123,19 @@ def test_a_step_of_llama_trains():
     step()
 
 
+def test_without_bf16_products_nobody_computes_in_bf16():
+    racing = contestants(SHAPES["B"], "fp32", {"nanoGPT", "HF Llama"}, None)
+    assert {one.precision for one in racing} == {"fp32"}
+    assert {one.family for one in racing if one.compiled} == {"mytNano", "nanoGPT", "HF Llama"}
+
+
 def test_a_real_race(checkout, monkeypatch):
     monkeypatch.setattr(lanes, "BURST_SECONDS", 0.01)
     ours = Contestant("mytNano", "gpt2", TINY, "fp32")
     nanogpt = Contestant("nanoGPT", "gpt2", TINY, "fp32")
     broken = replace(ours, shape=replace(TINY, heads=3))
-    finished = race([ours, nanogpt, broken], 2, 1, checkout / "model.py")
-    measured = summary(TINY, finished)
+    finished = race([ours, nanogpt, broken], 2, 1, checkout / "model.py", "fp32")
+    measured = summary(TINY, finished, "fp32")
     first, second, third = measured["contestants"]
     assert first["tokens_per_second"] > 0 and len(first["rounds"]) == 2
     assert first["ratios"]["nanoGPT"] > 0 and second["ratios"]["nanoGPT"] == 1
@@ -150,7 +156,7 @@ def test_the_best_peer_is_the_fastest_one_that_did_not_fail():
     slow = fake_lane(Contestant("nanoGPT", "gpt2", TINY, "fp32"), [4.0])
     fast = fake_lane(Contestant("nanoGPT", "gpt2", TINY, "autocast", True), [2.0])
     broken = fake_lane(Contestant("HF Llama", "mytnano", TINY, "bf16", True), [], "no compiler")
-    measured = summary(TINY, [product, ours, slow, fast, broken])
+    measured = summary(TINY, [product, ours, slow, fast, broken], "bf16")
     assert measured["best"] == {"nanoGPT": fast.label}
     assert measured["contestants"][0]["ratios"] == {"nanoGPT": 2.0}
     console = Console(width=200, record=True, file=io.StringIO())

@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mytnano.bench.lanes import Lane, race
-from mytnano.bench.shapes import LARGE_VOCABULARY, SHAPES, Family, Shape, contestants
+from mytnano.bench.shapes import (
+    LARGE_VOCABULARY,
+    SHAPES,
+    Family,
+    Precision,
+    Shape,
+    contestants,
+)
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.measure.flops import training_flops
@@ -61,8 +68,8 @@ def run_bench(
         racing = contestants(shape, precision, peers, compact)
         with console.status(shape.name) as status:
             say = lambda words: status.update(f"{shape.name}: {words}")  # noqa: B023
-            lanes = race(racing, rounds, threads, model_file, say)
-        result["shapes"][shape.name] = measured = summary(shape, lanes)
+            lanes = race(racing, rounds, threads, model_file, precision, say)
+        result["shapes"][shape.name] = measured = summary(shape, lanes, precision)
         console.print(table(shape, measured))
         atomic_write_json(out, result)
     console.print(f"written to {out}", highlight=False, soft_wrap=True)
@@ -110,8 +117,11 @@ def compact_vocabulary(cache: Path) -> int:
     return build_tokenizer("cl100k-compact", corpus.train, cache).vocab_size
 
 
-def summary(shape: Shape, lanes: list[Lane]) -> dict:
-    """What one race measured, as plain values. The first lane is the matrix product's."""
+def summary(shape: Shape, lanes: list[Lane], precision: Precision) -> dict:
+    """What one race measured, as plain values.
+
+    The first lane is the matrix product's, in ``precision``.
+    """
     product, *rest = lanes
     peak = max(product.speeds, default=None)  # operations per second
     fit = [lane for lane in rest if lane.failure is None]
@@ -119,6 +129,7 @@ def summary(shape: Shape, lanes: list[Lane]) -> dict:
     return {
         "tokens_per_step": shape.tokens,
         "gemm_flops_per_second": peak,
+        "gemm_precision": precision,
         "best": {peer: lane.label for peer, lane in best.items()},
         "contestants": [row(lane, best, peak) for lane in rest],
     }
@@ -188,7 +199,8 @@ def table(shape: Shape, measured: dict) -> Table:
             cell(entry["peak_bytes"], "{:,.0f}", 1e6),
         )
     if measured["gemm_flops_per_second"]:
-        grid.caption = f"GEMM peak {measured['gemm_flops_per_second'] / 1e9:,.0f} GFLOP/s in bf16"
+        peak = measured["gemm_flops_per_second"] / 1e9
+        grid.caption = f"GEMM peak {peak:,.0f} GFLOP/s in {measured['gemm_precision']}"
     return grid
 
 

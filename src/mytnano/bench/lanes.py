@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from mytnano.bench.shapes import Contestant
+from mytnano.bench.shapes import Contestant, Precision
 from mytnano.bench.worker import GEMM, Burst, Failed, serve
 
 BURST_SECONDS = 2.0
@@ -31,7 +31,13 @@ class Lane:
         failure: why it left the race, or None.
     """
 
-    def __init__(self, contestant: Contestant | None, threads: int, nanogpt: Path | None) -> None:
+    def __init__(
+        self,
+        contestant: Contestant | None,
+        threads: int,
+        nanogpt: Path | None,
+        precision: Precision,
+    ) -> None:
         self.contestant = contestant
         self.compile_seconds = 0.0
         self.seconds: list[float] = []
@@ -40,7 +46,8 @@ class Lane:
         self.failure: str | None = None
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there, contestant, threads, nanogpt))
+        words = (there, contestant, threads, nanogpt, precision)
+        self._process = context.Process(target=serve, args=words)
         self._process.start()
         there.close()
 
@@ -106,13 +113,17 @@ def race(
     rounds: int,
     threads: int,
     nanogpt: Path | None,
+    precision: Precision,
     say: Callable[[str], None] = lambda words: None,
 ) -> list[Lane]:
-    """Time every contestant once in each round. The first lane is the matrix product's."""
+    """Time every contestant once in each round.
+
+    The first lane is the matrix product's, in ``precision``.
+    """
     with ExitStack() as stack:
         lanes = []
         for contestant in [None, *racing]:
-            lane = Lane(contestant, threads, nanogpt)
+            lane = Lane(contestant, threads, nanogpt, precision)
             stack.callback(lane.end)
             say(f"warming up {lane.label}")
             lane.warm_up()

@@ -14,6 +14,8 @@ from mytnano.config import ModelConfig
 
 Design = Literal["gpt2", "mytnano"]
 Family = Literal["mytNano", "nanoGPT", "HF Llama"]
+Precision = Literal["fp32", "bf16"]
+"""The engine's own precisions; peers also run under autocast."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,13 @@ def swiglu_width(width: int) -> int:
 
 
 def contestants(
-    shape: Shape, precision: Literal["fp32", "bf16"], peers: set[Family], compact: int | None
+    shape: Shape, precision: Precision, peers: set[Family], compact: int | None
 ) -> list[Contestant]:
     """Everybody who races on a shape.
 
     Args:
-        precision: our engine's, from its own probe of this machine.
+        precision: our engine's, from its own probe of this machine. Where bf16 does not pay the
+            peers are spared it too: it would only slow them down.
         peers: which of nanoGPT and HF Llama can run here.
         compact: number of ids that the corpus uses, for shapes with a large vocabulary.
     """
@@ -126,12 +129,11 @@ def contestants(
     if compact and shape.vocabulary >= LARGE_VOCABULARY:
         smaller = replace(shape, vocabulary=compact)
         ours += [replace(one, shape=smaller, compact=True) for one in ours]
-    theirs = [
-        Contestant("nanoGPT", "gpt2", shape, "fp32"),
-        Contestant("nanoGPT", "gpt2", shape, "autocast", compiled=True),
-        Contestant("nanoGPT", "gpt2", shape, "autocast", compiled=True, huge_pages=True),
-        Contestant("HF Llama", "mytnano", shape, "autocast", compiled=True),
-        Contestant("HF Llama", "mytnano", shape, "bf16", compiled=True),
-        Contestant("HF Llama", "mytnano", shape, "bf16", compiled=True, huge_pages=True),
-    ]
+    low = precision == "bf16"
+    nanogpt = Contestant("nanoGPT", "gpt2", shape, "autocast" if low else "fp32", compiled=True)
+    llama = Contestant("HF Llama", "mytnano", shape, precision, compiled=True)
+    theirs = [Contestant("nanoGPT", "gpt2", shape, "fp32")]
+    theirs += [nanogpt, replace(nanogpt, huge_pages=True)]
+    theirs += [replace(llama, precision="autocast")] if low else []
+    theirs += [llama, replace(llama, huge_pages=True)]
     return [one for one in theirs if one.family in peers] + ours

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mytnano.bench.shapes import Contestant
+from mytnano.bench.shapes import Contestant, Precision
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch's own switch; it is read once, at the first allocation."""
@@ -47,9 +47,15 @@ class Failed:
 
 
 def serve(
-    connection: Connection, contestant: Contestant | None, threads: int, nanogpt: Path | None
+    connection: Connection,
+    contestant: Contestant | None,
+    threads: int,
+    nanogpt: Path | None,
+    precision: Precision,
 ) -> None:
     """Body of the process. ``None`` as contestant is the matrix product that measures the peak.
+
+    ``precision`` is that product's.
 
     Sends :class:`Ready` or :class:`Failed`. Then for each number of seconds that it receives it
     sends a :class:`Burst`, and for None the peak memory in bytes above what imports took.
@@ -65,7 +71,7 @@ def serve(
             from mytnano.training import memory
 
             torch.set_num_threads(threads)
-            build = prepare(contestant, nanogpt)
+            build = prepare(contestant, nanogpt, precision)
             memory.reset_peak("cpu")
             imported = memory.peak_bytes("cpu")
             step = build()
@@ -81,12 +87,14 @@ def serve(
             connection.send(Failed(f"{type(error).__name__}: {reason[0][:200]}"))
 
 
-def prepare(contestant: Contestant | None, nanogpt: Path | None) -> Callable[[], Callable]:
+def prepare(
+    contestant: Contestant | None, nanogpt: Path | None, precision: Precision
+) -> Callable[[], Callable]:
     """Import all that the contestant needs; return what then builds its step."""
     from mytnano.bench import steps
 
     if contestant is None:
-        return matrix_product
+        return lambda: matrix_product(precision)
     if contestant.compiled:
         import torch._inductor.compile_fx  # noqa: F401  (else the first compilation imports it)
     if contestant.family == "mytNano":
@@ -99,11 +107,12 @@ def prepare(contestant: Contestant | None, nanogpt: Path | None) -> Callable[[],
     return lambda: steps.llama_step(contestant)
 
 
-def matrix_product() -> Callable[[], object]:
-    """A large bf16 matrix product into memory that is already there."""
+def matrix_product(precision: Precision) -> Callable[[], object]:
+    """A large matrix product into memory that is already there."""
     import torch
 
-    a, b, out = (torch.ones(GEMM, GEMM, dtype=torch.bfloat16) for _ in range(3))  # (N, N)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    a, b, out = (torch.ones(GEMM, GEMM, dtype=dtype) for _ in range(3))  # (N, N)
     return lambda: torch.mm(a, b, out=out)
 
 

@@ -32,7 +32,7 @@ from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, duration, progress_display
 from mytnano.runs.runner import run_jobs
 from mytnano.runs.store import MANIFEST, finished_runs
-from mytnano.training.precision import choose_precision
+from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
 
 
@@ -126,8 +126,11 @@ def sentences(console: Console) -> Callable[[str], None]:
 def probe(where: Where, say: Callable[[str], None]) -> float:
     """Tokens/s of this machine in the precision of the runs, and tell both."""
     _, speeds = choose_precision(where.device)
+    if where.precision not in speeds:  # the folder was begun on a machine where it paid
+        speeds[where.precision] = tokens_per_second(where.precision, where.device, 1)
     rates = ", ".join(f"{rate:,.0f} tokens/s in {name}" for name, rate in speeds.items())
-    say(f"{where.device}: {where.precision} (a probe made {rates})")
+    slow = "" if "bf16" in speeds else "; this processor has no fast bf16 products"
+    say(f"{where.device}: {where.precision} (a probe made {rates}{slow})")
     return speeds[where.precision]
 
 
