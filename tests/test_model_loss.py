@@ -25,9 +25,15 @@ def plain(states, weight, targets):
     return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
-@pytest.fixture(params=[1, 4 * V, 10 * V + 3, 1 << 25], ids=lambda n: f"{n // V}rows")
+@pytest.fixture(
+    params=[(1, 1), (4 * V, 2 * V), (10 * V + 3, 3 * V), (1 << 25, 1 << 25), (1 << 25, 5 * V)],
+    ids=lambda sizes: "-".join(f"{n // V}rows" for n in sizes),
+)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", request.param)
+    """Rows of a chunk and of a block: one, some, and all, and some that do not divide 21."""
+    monkeypatch.setattr(loss, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", request.param[0])
+    monkeypatch.setattr(loss, "BLOCK_ELEMENTS", request.param[1])
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -39,6 +45,28 @@ def test_value_and_gradients(chunk, ignored):
     (0.25 * expected).backward()
     for one, other in zip(ours[:2], theirs[:2], strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_weights_gradient_may_be_added_in_place(chunk, dtype):
+    states, weight, targets = inputs(dtype)
+    _, exact, _ = theirs = inputs()
+    plain(*theirs).backward()
+    held = torch.ones(V, D)
+    value = head_loss(states, weight.detach(), targets, 0.25, held)
+    value.backward()
+    torch.testing.assert_close(value, 0.25 * plain(*inputs()), rtol=1e-2, atol=0.0)
+    rough = dtype == torch.bfloat16
+    error = (held - 1 - 0.25 * exact.grad).norm() / (0.25 * exact.grad).norm()
+    assert error < (0.02 if rough else 1e-5)
+    error = (states.grad - 0.25 * theirs[0].grad).norm() / (0.25 * theirs[0].grad).norm()
+    assert error < (0.02 if rough else 1e-5)
+
+
+def test_of_equal_top_logits_the_first_is_the_guess():
+    states, weight = torch.ones(1, 2, D), torch.ones(V, D)
+    _, right = head_scores(states, weight, torch.tensor([[0, 1]]))
+    assert right.tolist() == [[True, False]]
 
 
 def test_an_ignored_row_gets_no_gradient(chunk):

@@ -143,6 +143,8 @@ CONSTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("model.attention", "TILE", "query rows of a tile"),
         ("model.attention", "TILED_UP_TO", "longest window that is tiled on a CPU"),
         ("model.loss", "CHUNK_ELEMENTS", "logits held at once"),
+        ("model.loss", "CHUNK_ROWS", "but at least those of so many tokens"),
+        ("model.loss", "BLOCK_ELEMENTS", "logits of one softmax"),
         ("training.engine", "MICRO_TOKENS", "tokens of one pass on a CPU"),
         ("training.precision", "PAYS", "speed-up from which bf16 is chosen"),
     ],

@@ -20,7 +20,7 @@ import pydantic
 
 from mytnano.errors import UserError
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Bumped whenever the numbers of a run move; a golden test forces the bump.
 
 Part of every run's hash, so results of different semantics are never mixed.

@@ -179,7 +179,7 @@ CORE = [
         "The log's 'pre-LN' was not this.",
         "Xiong et al. 2020",
         Logged("Baseline Transformer", 11.7760, None, "Character-level tokenizer"),
-        code=("model.transformer.Block.sublayer", "model.transformer.Transformer.forward"),
+        code=("model.transformer.Block.sublayer", "model.transformer.Transformer.encode"),
     ),
     Rung(
         "cl100k", "characters -> cl100k_base", "pre-norm", tokenizer("cl100k-compact"),

@@ -2,10 +2,13 @@
 
 Logits are formed for a chunk of rows at a time, and turned into gradients at once, in the forward
 pass, so that no chunk is kept or computed twice (the idea of Liger-Kernel's fused linear
-cross-entropy, Hsu et al. 2024, in plain PyTorch). The result is exact, not an approximation.
+cross-entropy, Hsu et al. 2024, in plain PyTorch). Within a chunk the softmax goes a block of rows
+at a time, which a CPU then finds in its cache. The result is exact, not an approximation.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,22 +16,41 @@ from torch import Tensor
 IGNORE = -100
 """Target of a row that is padding: it adds neither loss nor gradient (PyTorch's own convention)."""
 
-CHUNK_ELEMENTS = 1 << 25
-"""Logits held at once: 128 MB in fp32."""
+CHUNK_ELEMENTS = 1 << 23
+"""Logits held at once, 32 MB in fp32, if they are of at least :data:`CHUNK_ROWS` rows."""
+
+CHUNK_ROWS = 128
+"""Fewer rows make matrix products that read the whole head for little arithmetic."""
+
+BLOCK_ELEMENTS = 1 << 20
+"""Logits of one softmax, 4 MB in fp32; a quarter of it was no faster at any vocabulary, and slower
+with two threads."""
 
 
-def head_loss(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy of ``states @ weight.T`` against ``targets``.
+def head_loss(
+    states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    scale: float = 1.0,
+    weight_grad: Tensor | None = None,
+) -> Tensor:
+    """Summed cross-entropy of ``states @ weight.T`` against ``targets``, times ``scale``.
 
     Args:
         states: (B, T, D), what enters the head. weight: (V, D). targets: (B, T) ids, or ``IGNORE``.
+        scale: the weight of each position, such as one over their number.
+        weight_grad: fp32 (V, D). If given, the gradient of ``weight`` is added to it at once, in
+            full precision, and does not flow back: for a caller that will surely call
+            ``backward`` on the value itself.
 
     Returns:
         Scalar fp32 sum in nats; differentiable in ``states`` and ``weight``.
     """
-    return _ChunkedLoss.apply(states.flatten(0, -2), weight, targets.flatten())
+    flat = states.flatten(0, -2)  # (N, D)
+    return _ChunkedLoss.apply(flat, weight, targets.flatten(), scale, weight_grad)
 
 
+@torch.no_grad()
 def head_scores(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Per-position nats and whether the most likely token was right, without gradients.
 
@@ -38,50 +60,100 @@ def head_scores(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor
     flat, rows = targets.flatten(), states.flatten(0, -2)  # (N,), (N, D)
     nats = torch.zeros(flat.shape, device=states.device)  # (N,)
     right = torch.zeros(flat.shape, dtype=torch.bool, device=states.device)  # (N,)
-    for part in _chunks(len(flat), weight.shape[0]):
-        logits = (rows[part] @ weight.t()).float()  # (n, V)
+    for part, block in _blocks_of_logits(rows, weight):
+        logits = block.float()  # (n, V)
         kept = flat[part] != IGNORE  # (n,)
-        safe = flat[part].clamp_min(0)  # (n,)
-        loss = logits.logsumexp(-1) - logits.gather(1, safe[:, None]).squeeze(1)  # (n,)
-        nats[part] = loss * kept
-        right[part] = (logits.argmax(-1) == safe) & kept
+        safe = flat[part].clamp_min(0)[:, None]  # (n, 1)
+        right_logit = logits.gather(1, safe)  # (n, 1)
+        top, normaliser = _exponentiate(logits)  # (n, 1) each
+        nats[part] = (normaliser.log() + top - right_logit)[:, 0] * kept
+        # Of several tokens with the top logit the first is the guess. To find it takes as long as
+        # all of the above, so only rows where the right token is one of them are searched.
+        tops = ((right_logit == top)[:, 0] & kept).nonzero()[:, 0]  # (m,)
+        right[part.start + tops] = logits[tops].argmax(-1) == safe[tops, 0]
     return nats.view(targets.shape), right.view(targets.shape)
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx,
+        states: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        scale: float,
+        weight_grad: Tensor | None,
+    ) -> Tensor:
         total = torch.zeros((), device=states.device)
         grad_states = torch.empty_like(states)  # (N, D)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)  # (V, D)
-        for part in _chunks(len(targets), weight.shape[0]):
-            logits = (states[part] @ weight.t()).float()  # (n, V)
-            kept = (targets[part] != IGNORE)[:, None]  # (n, 1)
-            right = targets[part].clamp_min(0)[:, None]  # (n, 1)
-            right_logit = logits.gather(1, right)  # (n, 1)
-            top = logits.amax(-1, keepdim=True)  # (n, 1)
-            odds = logits.sub_(top).exp_()  # (n, V), in the logits' own memory
-            normaliser = odds.sum(-1, keepdim=True)  # (n, 1)
-            total += ((normaliser.log() + top - right_logit) * kept).sum()
-            grad = torch.mul(
-                odds, kept / normaliser, out=torch.empty_like(odds, dtype=states.dtype)
-            )  # (n, V): softmax
-            grad.scatter_add_(1, right, -kept.to(grad.dtype))  # minus one at the right token
-            grad_states[part] = grad @ weight  # (n, D)
-            grad_weight += grad.t() @ states[part]  # (V, D)
-        ctx.save_for_backward(grad_states, grad_weight.to(weight.dtype))
+        added = (
+            torch.zeros_like(weight, dtype=torch.float32) if weight_grad is None else weight_grad
+        )
+        for part, logits in _chunks_of_logits(states, weight):
+            for block in _slices(len(logits), BLOCK_ELEMENTS // weight.shape[0]):
+                total += _loss_and_gradient_(logits[block], targets[part][block], scale)
+            torch.mm(logits, weight, out=grad_states[part])  # logits are gradients by now
+            _add_product(added, logits, states[part])
+        ctx.save_for_backward(grad_states, *([added] if weight_grad is None else []))
         return total
 
     @staticmethod
     def backward(ctx, grad_total: Tensor):
-        grad_states, grad_weight = ctx.saved_tensors
+        grad_states, *grad_weight = ctx.saved_tensors
         return (
             grad_states * grad_total.to(grad_states.dtype),
-            grad_weight * grad_total.to(grad_weight.dtype),
+            (grad_weight[0] * grad_total).to(grad_states.dtype) if grad_weight else None,
+            None,
+            None,
             None,
         )
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+def _loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
+    """Replace logits (n, V) by the gradients of the loss in them; return that loss, summed."""
+    odds = logits.float()  # (n, V): the logits' own memory if they are fp32
+    weight = (targets != IGNORE)[:, None] * scale  # (n, 1)
+    right = targets.clamp_min(0)[:, None]  # (n, 1)
+    right_logit = odds.gather(1, right)  # (n, 1)
+    top, normaliser = _exponentiate(odds)  # (n, 1) each
+    torch.mul(odds, weight / normaliser, out=logits)  # (n, V): softmax
+    logits.scatter_add_(1, right, -weight.to(logits.dtype))  # minus one at the right token
+    return ((normaliser.log() + top - right_logit) * weight).sum()
+
+
+def _exponentiate(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace fp32 logits (n, V) by exp(logits - top); return top and the sums, (n, 1) each."""
+    top = logits.amax(-1, keepdim=True)  # (n, 1)
+    return top, logits.sub_(top).exp_().sum(-1, keepdim=True)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left.T @ right for left (n, V) and right (n, D), in the precision of ``total``."""
+    if left.dtype == total.dtype:
+        torch.addmm(total, left.t(), right, out=total)
+        return
+    for rows in _slices(len(total), BLOCK_ELEMENTS // right.shape[1]):  # no whole (V, D) between
+        total[rows] += left[:, rows].t() @ right
+
+
+def _chunks_of_logits(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of ``states`` and their logits (n, V), which the next chunk overwrites."""
+    V = weight.shape[0]
+    rows = min(len(states), max(CHUNK_ROWS, CHUNK_ELEMENTS // V))
+    buffer = torch.empty(rows, V, dtype=weight.dtype, device=weight.device)  # (n, V)
+    for part in _slices(len(states), rows):
+        logits = buffer[: part.stop - part.start]  # (n, V)
+        yield part, torch.mm(states[part], weight.t(), out=logits)
+
+
+def _blocks_of_logits(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """As :func:`_chunks_of_logits`, but in the smaller blocks of a softmax."""
+    for part, logits in _chunks_of_logits(states, weight):
+        for block in _slices(len(logits), BLOCK_ELEMENTS // weight.shape[0]):
+            yield slice(part.start + block.start, part.start + block.stop), logits[block]
+
+
+def _slices(rows: int, size: int) -> Iterator[slice]:
+    """``rows`` rows, ``size`` at a time, at least one."""
+    size = max(1, size)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

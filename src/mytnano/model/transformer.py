@@ -166,8 +166,11 @@ class Transformer(nn.Module):
         self._tables: dict[tuple, Tables] = {}
 
     def forward(self, ids: Tensor) -> Tensor:
-        T = ids.shape[1]
-        x = self.embedding(ids)  # (B, T, D)
+        return self.encode(self.embedding(ids))  # (B, T, D)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Embedded tokens (B, T, D) to the states that enter the head (B, T, D)."""
+        T = x.shape[1]
         if self.position is not None:
             x = x + self.position.weight[:T]  # (B, T, D)
         tables = self.tables(T, x)

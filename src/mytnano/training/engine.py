@@ -2,6 +2,10 @@
 
 In bf16 the model itself is bf16, which on a CPU is faster than autocast (no cast per operation),
 and AdamW works on fp32 master weights, from which the bf16 ones are copied after each step.
+
+The embedding and the head are tables of the vocabulary's size, of which a step touches few rows
+(the one) or all at once (the other). Their gradients are added straight to the masters' instead of
+going through a dense tensor each.
 """
 
 from __future__ import annotations
@@ -43,8 +47,14 @@ class Engine:
         if not self.low_precision:
             self.masters = self.parameters
         self.optimizer = build_optimizer(self.masters, config)
-        self.states = (
-            torch.compile(self.model) if config.train.compile and can_compile() else self.model
+        for master in self.masters.values():
+            master.grad = torch.zeros_like(master)
+        self.table_grad = self.masters["embedding.weight"].grad
+        self.head_grad = self.masters.get("head.weight", self.masters["embedding.weight"]).grad
+        self.encode = (
+            torch.compile(self.model.encode)
+            if config.train.compile and can_compile()
+            else self.model.encode
         )
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
@@ -54,9 +64,13 @@ class Engine:
             x, y: (B, T) ids.
         """
         total = torch.zeros((), device=x.device)
-        for rows, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
-            loss = head_loss(self.states(rows), self.model.head.weight, targets) / y.numel()
+        head = self.model.head.weight.detach()  # (V, D)
+        for ids, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
+            embedded = self.model.embedding(ids).detach().requires_grad_()  # (B, T, D)
+            states = self.encode(embedded)  # (B, T, D)
+            loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad)
             loss.backward()
+            self.table_grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, 1).float())
             total += loss.detach()
             if self.low_precision:
                 self._collect()
@@ -65,15 +79,13 @@ class Engine:
     def update(self, lr: float) -> Tensor:
         """Clip, step, and refresh the working weights; return the gradient norm before clipping."""
         masters = list(self.masters.values())
-        norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in masters if p.grad is not None], foreach=True
-        )
+        norm = torch.nn.utils.get_total_norm([p.grad for p in masters], foreach=True)
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=False)
         if self.low_precision:
             self.refresh()
         return norm
@@ -96,15 +108,11 @@ class Engine:
         return ids.split(rows)
 
     def _collect(self) -> None:
+        """Add the working weights' gradients to the masters'; those of the tables are there."""
         for name, parameter in self.parameters.items():
-            if parameter.grad is None:
-                continue
-            master = self.masters[name]
-            if master.grad is None:
-                master.grad = parameter.grad.float()
-            else:
-                master.grad += parameter.grad
-            parameter.grad = None
+            if parameter.grad is not None:
+                self.masters[name].grad += parameter.grad
+                parameter.grad = None
 
 
 def build_optimizer(masters: dict[str, Tensor], config: RunConfig) -> torch.optim.AdamW:

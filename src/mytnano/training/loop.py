@@ -176,7 +176,7 @@ class Run:
         x, y = self._batch()
         blocks = mechanism.probe(engine.exact_model(), x[:PROBE_WINDOWS])
         loss = self._gradients(x, y)
-        gradients = {name: p.grad for name, p in engine.masters.items() if p.grad is not None}
+        gradients = {name: p.grad for name, p in engine.masters.items()}
         gradient_norms = mechanism.block_norms(engine.model, gradients)
         embedding_norm = gradients["embedding.weight"].float().norm().item()
         before = {name: p.detach().clone() for name, p in engine.masters.items()}
