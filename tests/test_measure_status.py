@@ -32,6 +32,7 @@ def test_a_unigram_in_disguise():
     assert verdict(model_bpb=4.9) == "collapsed"  # no better than the unigram
     assert verdict(model_bpb=4.34, kl_bits=(0.001, 0.5)) == "healthy"  # 1.4 % better
     assert verdict(kl_bits=(0.5, 0.5)) == "healthy"  # it reads its context, badly
+    assert verdict(kl_bits=(0.5, 0.5), falling=True) == "undertrained"  # badly so far
 
 
 def test_a_bigram_in_disguise():
@@ -109,6 +110,13 @@ def test_kl_by_hand():
             p, q = (model.logits(x)[:, -1].log_softmax(-1) for x in (ids, mixed))
             expected = (p.exp() * (p - q)).sum(-1).mean() / np.log(2)
             assert kl(model, pair, keep) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_windows_are_taken_from_the_whole_text():
+    model = small("average", context=15)
+    same, other = [b"abcdefghijklmno"] * 20, [b"ABCDEFGHIJKLMNO"] * 20
+    assert context_kl_bits(model, stream_of(same), 1, windows=4) == pytest.approx(0, abs=1e-6)
+    assert context_kl_bits(model, stream_of(same + other), 1, windows=4) > 0.005
 
 
 def test_a_text_of_less_than_two_windows_can_be_judged():

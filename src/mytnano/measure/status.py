@@ -4,7 +4,8 @@
 * ``collapsed``: the model can see more than k previous tokens, scores no better than 1 % below the
   k-gram fitted on the bytes that it was trained on (k = 0 or 1), and its predictions ignore the
   rest of the context.
-* ``undertrained``: the same, but its loss was still falling.
+* ``undertrained``: the same, but its loss was still falling. At k = 0 it suffices that it scores no
+  better than the unigram and still falls: what it takes from its context is not worth anything yet.
 * ``healthy``: none of these.
 
 A loss alone cannot tell: a collapsed model sits quietly at the unigram entropy of its text.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -62,8 +64,13 @@ def judge(evidence: Evidence) -> str:
     if bpb is None or not math.isfinite(bpb) or bpb > 1.001 * evidence.uniform_bpb:
         return "diverged"
     for k, k_gram in enumerate((evidence.unigram_bpb, evidence.bigram_bpb)):
-        if evidence.sees > k and bpb > NEAR * k_gram and evidence.kl_bits[k] < IGNORES[k]:
-            return "undertrained" if evidence.falling else "collapsed"
+        if evidence.sees <= k or bpb <= NEAR * k_gram:
+            continue
+        ignores = evidence.kl_bits[k] < IGNORES[k]
+        if evidence.falling and (ignores or k == 0):
+            return "undertrained"
+        if ignores:
+            return "collapsed"
     return "healthy"
 
 
@@ -91,11 +98,12 @@ def context_kl_bits(model: Transformer, stream: Stream, keep: int, windows: int 
 
     All but the last ``keep`` tokens are. The replacement is another window's tokens at the same
     positions: shuffling within the window would leave a bag of words unchanged and call it
-    collapsed.
+    collapsed. ``windows`` windows are taken evenly from the whole text.
     """
     T = min(model.config.context, len(stream.ids) // 2)  # a short text still gives two windows
     spans = evaluation_spans(stream, T)
-    full = spans.first[spans.length == T][:windows]  # (N,)
+    full = spans.first[spans.length == T]  # (windows of the text,)
+    full = full[np.linspace(0, len(full) - 1, min(windows, len(full))).astype(int)]  # (N,)
     if len(full) < 2:
         full = torch.linspace(0, len(stream.ids) - T - 1, 16).long().numpy()
     ids = torch.stack(
