@@ -198,6 +198,14 @@ def test_seed_and_salt_make_the_weights():
     assert not torch.equal(one, twin) and not torch.equal(one, other)
 
 
+def test_without_a_compiler_it_runs_and_says_so(monkeypatch):
+    monkeypatch.setattr(engine_module, "can_compile", lambda: False)
+    config = run_config().but(train={"compile": True})
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        _, losses = trained(config, 3)
+    assert losses == trained(run_config(), 3)[1]
+
+
 @pytest.mark.extras
 @pytest.mark.skipif(not engine_module.can_compile(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import shutil
+import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -51,11 +53,7 @@ class Engine:
             master.grad = torch.zeros_like(master)
         self.table_grad = self.masters["embedding.weight"].grad
         self.head_grad = self.masters.get("head.weight", self.masters["embedding.weight"]).grad
-        self.encode = (
-            torch.compile(self.model.encode)
-            if config.train.compile and can_compile()
-            else self.model.encode
-        )
+        self.encode = compiled(self.model.encode) if config.train.compile else self.model.encode
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Leave the gradient of the mean loss in the masters; return that loss in nats per token.
@@ -128,6 +126,19 @@ def build_optimizer(masters: dict[str, Tensor], config: RunConfig) -> torch.opti
     return torch.optim.AdamW(
         groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
     )
+
+
+def compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """``torch.compile`` of a function; itself where there is no compiler, which is said once."""
+    if can_compile():
+        return torch.compile(function)
+    warnings.warn(NO_COMPILER, stacklevel=2)  # Python shows a warning of one place once
+    return function
+
+
+NO_COMPILER = (
+    "no C++ compiler was found, so the run goes on uncompiled: slower, with the same result"
+)
 
 
 def can_compile() -> bool:

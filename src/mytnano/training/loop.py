@@ -30,6 +30,9 @@ from mytnano.training.text import Text
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash."""
 
+TOKENIZER = "tokenizer"
+"""Folder of the tokenizer in a run folder, so that the folder alone can be sampled and exported."""
+
 PROBE_WINDOWS = 8
 """Windows of the batch on which the mechanism is measured."""
 
@@ -149,6 +152,7 @@ class Run:
             self.folder / "metrics.jsonl",
             "".join(json_text(point) + "\n" for point in history["points"]),
         )
+        self.text.tokenizer.save(self.folder / TOKENIZER)
         atomic_write_json(self.folder / "config.json", config.model_dump())
         atomic_write_json(self.folder / "result.json", result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
