@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import pytest
 from ladder_toys import write_text
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS
-from mytnano.designs.rates import FILE
+from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import CORE
 from mytnano.errors import UserError
 from mytnano.ladder import sweep as module
@@ -66,6 +67,23 @@ def test_both_choices_are_written_and_used(sweep, monkeypatch):
     written = json.loads((sweep.where.out / FILE).read_text())
     assert written["train_bytes"] == BUDGETS["smoke"].train_bytes
     assert written["environment"] == {"hardware": "toy"} and written["seeds"] == list(SEEDS)
+
+
+def test_the_rule_is_checked_at_its_rate_and_an_octave_each_way(sweep, monkeypatch):
+    ruled = learning_rate_for("average", BUDGETS["smoke"].train_bytes)
+    seen = []
+
+    def loss(job):
+        seen.append(job.config[0].optim.lr)
+        return 2.0 + math.log2(seen[-1] / (1.2 * ruled)) ** 2
+
+    losses(monkeypatch, loss)
+    tuned = sweep.around_the_rule(["average"])["average"]
+    assert seen == pytest.approx([ruled / 2, ruled, 2 * ruled], rel=0.01)
+    assert tuned.interior and not tuned.flat
+    assert tuned.lr == pytest.approx(1.2 * ruled, rel=0.02)
+    losses(monkeypatch, lambda job: 2.0 + job.config[0].optim.lr)
+    assert not sweep.around_the_rule(["average"])["average"].interior
 
 
 def test_only_vocabularies_that_the_text_supports_are_swept(sweep, monkeypatch):

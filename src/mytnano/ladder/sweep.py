@@ -12,12 +12,12 @@ from rich.console import Console
 
 from mytnano.config import SEMANTICS, RunConfig
 from mytnano.designs.budgets import Budget, apply
-from mytnano.designs.rates import FILE
+from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, CORE, RUNGS, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where, labelled_job, placed, supported_tokenizer, work
-from mytnano.ladder.tune import Tuned, rate, search
+from mytnano.ladder.tune import BASE, Tuned, conclude, rate, search
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import progress_display
 from mytnano.runs.runner import run_jobs
@@ -40,13 +40,13 @@ class Point:
         label: what is tuned, a rung's id or a vocabulary.
         rung: the design.
         tokenizer: instead of the rung's own, or None.
-        exponent: number of the rate on the grid.
+        exponent: number of the rate on the grid, or a place between two.
     """
 
     label: str
     rung: str
     tokenizer: str | None
-    exponent: int
+    exponent: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,23 @@ class Sweep:
         """Tune the learning rate of rungs."""
         return search(ids, self._measure(lambda id, exponent: Point(id, id, None, exponent)))
 
+    def around_the_rule(self, ids: Sequence[str]) -> dict[str, Tuned]:
+        """Measure rungs at the rate that the written rule gives at this budget, its half and twice.
+
+        The rule holds for a rung if the middle one is the best.
+        """
+        places = {id: self._rule_exponent(id) for id in ids}
+        measure = self._measure(lambda id, exponent: Point(id, id, None, exponent))
+        losses = measure([(id, e + step) for id, e in places.items() for step in (-1, 0, 1)])
+        return {
+            id: conclude({e + step: losses[id, e + step] for step in (-1, 0, 1)})
+            for id, e in places.items()
+        }
+
+    def _rule_exponent(self, id: str) -> float:
+        size = self.budget.bytes_of(RUNGS[id].group)
+        return math.log2(learning_rate_for(id, size, self.where.rates) / BASE)
+
     def vocabularies(self, rung: str = "bpe") -> dict[str, Tuned]:
         """Tune the learning rate of each BPE size that the text supports, in one rung's design."""
         point = lambda size, exponent: Point(size, rung, size, exponent)
@@ -79,12 +96,12 @@ class Sweep:
         return list(dict.fromkeys(name for name, _ in answers))
 
     def _measure(
-        self, point: Callable[[str, int], Point]
-    ) -> Callable[[list[tuple[str, int]]], dict[tuple[str, int], float]]:
+        self, point: Callable[[str, float], Point]
+    ) -> Callable[[list[tuple[str, float]]], dict[tuple[str, float], float]]:
         """The measurement that :func:`~mytnano.ladder.tune.search` asks for."""
         return lambda wanted: self._train([point(label, exponent) for label, exponent in wanted])
 
-    def _train(self, points: list[Point]) -> dict[tuple[str, int], float]:
+    def _train(self, points: list[Point]) -> dict[tuple[str, float], float]:
         """(label, exponent) -> mean validation BPB over the tuning seeds, infinite if diverged."""
         jobs = {(point, seed): self._job(point, seed) for point in points for seed in SEEDS}
         groups = [[job] for job in jobs.values()]
@@ -92,7 +109,7 @@ class Sweep:
             summary = run_jobs(groups, work, self.workers, 1, show)
         if summary.failed:
             raise UserError(f"{summary.failed[0].sentence}; without it nothing can be chosen")
-        losses: dict[tuple[str, int], list[float]] = {}
+        losses: dict[tuple[str, float], list[float]] = {}
         for (point, _), job in jobs.items():
             bpb = summary.results[job.name]["validation_bpb"]
             key = (point.label, point.exponent)
@@ -100,7 +117,7 @@ class Sweep:
         return {key: sum(values) / len(values) for key, values in losses.items()}
 
     def _job(self, point: Point, seed: int) -> Job:
-        lr = rate(point.exponent)
+        lr = float(f"{rate(point.exponent):.3g}")
         name = f"{point.label.replace(':', '-')}-lr{lr:g}-s{seed}"
         config = self._config(point, lr, seed)
         labels = {"rung": point.label, "group": GROUP}

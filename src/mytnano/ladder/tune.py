@@ -9,7 +9,7 @@ the design is called flat. Losses are validation BPB; test text is never read.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 BASE = 1e-3
@@ -42,8 +42,8 @@ class Tuned:
     curvature: float | None
 
 
-def rate(exponent: int) -> float:
-    """The grid's rate number ``exponent``."""
+def rate(exponent: float) -> float:
+    """The grid's rate number ``exponent``; between two numbers if it is not whole."""
     return BASE * 2.0**exponent
 
 
@@ -58,7 +58,7 @@ def next_exponents(losses: dict[int, float]) -> list[int]:
     return wanted[: MOST_POINTS - len(losses)]
 
 
-def conclude(losses: dict[int, float]) -> Tuned:
+def conclude(losses: Mapping[float, float]) -> Tuned:
     """The rate that measured losses give."""
     best = min(losses, key=lambda e: (losses[e], e))
     left, right = losses.get(best - 1, math.inf), losses.get(best + 1, math.inf)
