@@ -55,5 +55,10 @@ def fill_tree(root: Path, **toys: object) -> None:
     atomic_write_json(
         root / "results/commands.json", {"environment": MACHINE, "commands": commands}
     )
-    race = {"environment": MACHINE, "rows": [{"shape": "B", "tokens_per_second": 12_345.6}]}
+    ran = {"label": "mytNano eager", "failure": None, "tokens_per_second": 12_345.6}
+    ran |= {"ratios": {"nanoGPT": 1.254}, "gemm_fraction": 0.5, "compile_seconds": None}
+    shape = {"best": {"nanoGPT": "nanoGPT eager"}, "gemm_flops_per_second": 9e10}
+    shape |= {"gemm_precision": "fp32", "contestants": [ran | {"peak_bytes": 7e7}]}
+    shape["contestants"].append({"label": "HF Llama", "failure": "no compiler"})
+    race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/cpu.json", race)

@@ -130,7 +130,11 @@ def test_commands_and_race(filled):
     assert "| `make ladder` | 10.7 min | report: \\<out> |" in regions()["commands"](
         Project(filled)
     )
-    assert "| B | 12300 |" in regions()["bench"](Project(filled))
+    race = regions()["bench"](Project(filled))
+    assert "Shape B: vocabulary 128, width 128, 4 layers" in race
+    assert "| mytNano eager | 12,346 | 1.25 | 50% | – | 70 |" in race
+    assert "| HF Llama | failed: no compiler | – | – | – | – |" in race
+    assert "a matrix product's 90 GFLOP/s in fp32" in race
 
 
 def test_dependencies_are_those_of_the_project(tree):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from generator.tables import Project, conditions, paragraphs, plain, table
+from mytnano.bench.shapes import SHAPES, Shape
 from mytnano.report import words
 
 COMMANDS_FILE = "results/commands.json"
@@ -63,11 +64,16 @@ def commands(project: Project) -> str:
 
 def bench(project: Project) -> str:
     """The engine's race: every file of results/bench, as `mytnano bench` wrote it."""
-    parts = []
+    parts: list[str] = []
     for path in project.files("results/bench/*.json"):
-        measured = project.read(path)
-        if isinstance(measured, dict):
-            parts += _race(path, measured)
+        race = project.read(path)
+        for name, shape in race["shapes"].items():
+            parts += [f"Shape {name}: {_size(SHAPES[name])}.", _race(shape), _peak(shape)]
+        parts.append(
+            f"`{path}`: medians of {race['rounds']} rounds, {race['threads']} threads each; a "
+            "ratio is the median of the ratios within a round. "
+            f"{conditions(race['environment'])}"
+        )
     if parts:
         return paragraphs(*parts)
     return (
@@ -76,25 +82,38 @@ def bench(project: Project) -> str:
     )
 
 
-def _race(path: str, measured: dict[str, Any]) -> list[str]:
-    """A table of each list of rows in the file, then its conditions."""
-    parts = []
-    for name, rows in measured.items():
-        if isinstance(rows, dict) and rows and all(isinstance(r, dict) for r in rows.values()):
-            rows = [{name: key, **row} for key, row in rows.items()]
-        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            columns = [k for k in rows[0] if any(_plain(row.get(k)) for row in rows)]
-            cells = [[_value(row.get(column)) for column in columns] for row in rows]
-            titles = [column.replace("_", " ") for column in columns]
-            parts += [table(titles, cells)]
-    return [*parts, f"`{path}`. {conditions(measured.get('environment'))}"] if parts else []
+def _size(shape: Shape) -> str:
+    return (
+        f"vocabulary {shape.vocabulary:,}, width {shape.width}, {shape.layers} layers, a step of "
+        f"{shape.windows} windows of {shape.context} tokens"
+    )
 
 
-def _plain(value: object) -> bool:
-    return isinstance(value, (str, int, float))
+def _race(shape: dict[str, Any]) -> str:
+    """Everybody who took part, in the order of the race."""
+    peers = list(shape["best"])
+    header = ["", "tokens/s", *(f"x best {peer}" for peer in peers), "of the peak"]
+    header += ["compile s", "peak MB"]
+    rows = []
+    for entry in shape["contestants"]:
+        if entry["failure"]:
+            reason = f"failed: {plain(entry['failure'])}"
+            rows.append([entry["label"], reason, *([words.MISSING] * len(header[2:]))])
+            continue
+        ratios = [f"{entry['ratios'][peer]:.2f}" for peer in peers]
+        fraction, seconds = entry["gemm_fraction"], entry["compile_seconds"]
+        rows.append(
+            [
+                entry["label"], f"{entry['tokens_per_second']:,.0f}", *ratios,
+                None if fraction is None else f"{fraction:.0%}",
+                None if seconds is None else f"{seconds:.0f}", f"{entry['peak_bytes'] / 1e6:,.0f}",
+            ]
+        )  # fmt: skip
+    return table(header, rows, header[1:])
 
 
-def _value(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value) if _plain(value) else words.MISSING
-    return f"{value:,}" if isinstance(value, int) else words.significant(value)
+def _peak(shape: dict[str, Any]) -> str:
+    peak = shape["gemm_flops_per_second"]
+    if not peak:
+        return ""
+    return f"The peak is a matrix product's {peak / 1e9:,.0f} GFLOP/s in {shape['gemm_precision']}."
