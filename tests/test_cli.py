@@ -48,10 +48,12 @@ def test_ways_to_name_rungs(monkeypatch, requests, words):
 
 def test_options_become_a_request(monkeypatch, requests, capsys):
     options = "--budget smoke --corpus a/b.txt --seeds 3 --device cpu --workers 0 --tune"
+    options += " --precision fp32"
     assert mytnano(monkeypatch, "ladder", *options.split(), "--test-file", "t.txt") == 0
     (request,) = requests
     assert (request.budget, request.seeds, request.device) == ("smoke", 3, "cpu")
     assert (request.workers, request.tune, request.rungs) == (0, True, ())
+    assert request.precision == "fp32"
     assert (request.data.corpus, request.data.test_file) == ("a/b.txt", "t.txt")
     assert request.out == Path("out/ladder-smoke-b.txt")
     assert capsys.readouterr().out == "report: out/ladder-smoke-b.txt/report.html\n"
@@ -81,6 +83,7 @@ MISTAKES = [
     ("ladder --rungs bigram,", "'' is not a rung or a group"),
     ("ladder --budget huge", "'huge' is not a budget; there are smoke, quick, standard"),
     ("ladder --device abacus", "'abacus' is not a device; there are auto, "),
+    ("ladder --precision fp8", "'fp8' is not a precision; there are auto, fp32, bf16"),
     ("ladder --corpus no/such/text", "'no/such/text' is neither a known corpus"),
     ("ladder --split half", "half"),
     ("ladder --test-file no/such", "the test file 'no/such' is not an existing file"),

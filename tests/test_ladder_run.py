@@ -17,6 +17,7 @@ from mytnano.report.data import load_results
 from mytnano.runs.index import Index
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs
+from mytnano.text.tokenizers import load_tokenizer
 from mytnano.training.text import read_corpus
 
 ASKED_FOR = [
@@ -98,6 +99,18 @@ def test_a_later_command_adds_rungs_and_seeds_and_repeats_nothing(text, tmp_path
     assert "finished already: 1 of 2 runs" in printed
     assert names(tmp_path) == [("bigram", 0), ("bigram", 1), ("average", 0)]
     assert first.items() <= manifests(tmp_path).items()
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_the_precision_may_be_chosen(text, tmp_path, wanted):
+    run_ladder(text, tmp_path, "bigram", precision=wanted)
+    assert json.loads((tmp_path / "ladder.json").read_text())["precision"] == wanted
+    (run_,) = finished_runs(tmp_path)[0]
+    assert run_.config()["train"]["precision"] == wanted
+    run_ladder(text, tmp_path, "average")  # auto: the folder's
+    other = {"fp32": "bf16", "bf16": "fp32"}[wanted]
+    with pytest.raises(UserError, match=f"with --precision {wanted}, and this one has {other}"):
+        run_ladder(text, tmp_path, "average", precision=other)
 
 
 def test_a_folder_keeps_to_one_budget_and_one_text(text, tmp_path):
@@ -218,6 +231,17 @@ def test_a_text_too_small_for_a_vocabulary_gets_a_smaller_one_and_is_told(text, 
     assert rows(tmp_path)[1]["tokenizer"] == f"bpe:{size}"
 
 
+@pytest.mark.parametrize("rung", ["bigram", "bpe", "cl100k"])
+def test_a_run_folder_holds_its_tokenizer(text, tmp_path, rung):
+    run_ladder(text, tmp_path, rung)
+    (run_,) = finished_runs(tmp_path)[0]
+    tokenizer = load_tokenizer(run_.path / "tokenizer")
+    assert tokenizer.vocab_size == run_.config()["model"]["vocab_size"]
+    assert tokenizer.name == rows(tmp_path)[0]["tokenizer"]
+    sample = text.read_bytes()[:2000] + b"\xff\x00"
+    assert tokenizer.decode(tokenizer.encode(sample)) == sample
+
+
 def test_two_ladders_in_one_folder(text, tmp_path):
     with folder_lock(tmp_path), pytest.raises(UserError, match="already working in"):
         run_ladder(text, tmp_path, "bigram")
@@ -229,6 +253,7 @@ def test_two_ladders_in_one_folder(text, tmp_path):
         ({"budget": "huge"}, "'huge' is not a budget; there are smoke, quick, standard"),
         ({"rungs": ("bigram", "trigram")}, "'trigram' is not a rung or a group"),
         ({"device": "abacus"}, "'abacus' is not a device; there are auto"),
+        ({"precision": "fp8"}, "'fp8' is not a precision; there are auto, fp32, bf16"),
     ],
 )
 def test_what_is_unknown_is_named_before_anything_is_written(text, tmp_path, more, words):

@@ -54,6 +54,9 @@ def ladder(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
+    ] = "auto",
     split: Annotated[
         str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
     ] = "documents",
@@ -87,6 +90,7 @@ def ladder(
         seeds=seeds,
         out=out or default_folder(budget, corpus),
         device=device,
+        precision=precision,
         workers=workers,
         tune=tune,
     )

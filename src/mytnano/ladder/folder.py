@@ -36,12 +36,29 @@ class Shared:
     precision: str
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Device and precision as the user named them: ``auto`` is the folder's, or the machine's."""
+
+    device: str = "auto"
+    precision: str = "auto"
+
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def check_precision(name: str) -> None:
+    """Raise UserError unless it is one of :data:`PRECISIONS`."""
+    if name not in PRECISIONS:
+        raise UserError(f"'{name}' is not a precision; there are {', '.join(PRECISIONS)}")
+
+
 def settle(
     out: Path,
     budget: str,
     data: DataConfig,
     fingerprint: str,
-    device: str,
+    machine: Machine,
     say: Callable[[str], None],
 ) -> Shared:
     """What the runs of this command have in common with those in the folder; written there.
@@ -49,20 +66,21 @@ def settle(
     Args:
         out: the output folder, locked.
         data: the text as the user named it, ``fingerprint`` of what was read.
-        device: as the user named it; ``auto`` is the folder's.
+        machine: what the user asked for.
         say: gets a sentence if the file was damaged.
 
     Raises:
-        UserError: the folder holds runs of another budget, text or device, or this machine lacks
-            the device.
+        UserError: the folder holds runs of another budget, text, device or precision, or this
+            machine lacks the device.
     """
     found = _found(out, budget, say)
-    if found is None:
-        device = choose_device(device)
+    device, precision = machine.device, machine.precision
+    if found is not None:
+        device = found.device if device == "auto" else device
+        precision = found.precision if precision == "auto" else precision
+    device = choose_device(device)
+    if precision == "auto":
         precision, _ = choose_precision(device)
-    else:
-        device = choose_device(found.device if device == "auto" else device)
-        precision = found.precision
     text = (data.corpus, data.split, data.test_file)
     shared = Shared(budget, *text, fingerprint, device, precision)
     if found is not None:
@@ -98,7 +116,7 @@ def _recover(out: Path, budget: str) -> Shared | None:
 
 
 def _check(out: Path, found: Shared, wanted: Shared) -> None:
-    for name in ("budget", "corpus", "split", "test_file", "device"):
+    for name in ("budget", "corpus", "split", "test_file", "device", "precision"):
         here, asked = getattr(found, name), getattr(wanted, name)
         if here != asked:
             option = f"--{name.replace('_', '-')}"

@@ -21,7 +21,7 @@ from mytnano.ladder.cells import Where, cell, job, work
 from mytnano.ladder.closed_form import baselines
 from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.estimate import START, closing_seconds
-from mytnano.ladder.folder import settle
+from mytnano.ladder.folder import Machine, check_precision, settle
 from mytnano.ladder.results import Results
 from mytnano.ladder.sweep import GROUP as SWEEP
 from mytnano.ladder.sweep import Sweep, sweep_into, swept
@@ -47,6 +47,7 @@ class Request:
         seeds: runs per rung; None for the budget's own number.
         out: folder for runs and results.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         tune: repeat the sweeps on this corpus at this budget first, and use what they find.
     """
@@ -57,6 +58,7 @@ class Request:
     rungs: tuple[str, ...] = ()
     seeds: int | None = None
     device: str = "auto"
+    precision: str = "auto"
     workers: int | None = None
     tune: bool = False
 
@@ -71,6 +73,7 @@ def climb(request: Request, console: Console) -> int:
     budget = known_budget(request.budget)
     rungs = select(list(request.rungs or budget.groups))
     choose_device(request.device)
+    check_precision(request.precision)
     data = request.data
     with console.status("reading the text"):
         corpus = read_corpus(data.corpus, data.split, data.test_file)
@@ -78,7 +81,8 @@ def climb(request: Request, console: Console) -> int:
     with folder_lock(request.out):
         for note in corpus.notes:
             say(f"{corpus.name}: {note}")
-        shared = settle(request.out, budget.name, data, corpus.fingerprint, request.device, say)
+        machine = Machine(request.device, request.precision)
+        shared = settle(request.out, budget.name, data, corpus.fingerprint, machine, say)
         where = Where(data, request.out, shared.precision, shared.device)
         speed = probe(where, say)
         workers = count_workers(request.workers, where.device)
