@@ -1,6 +1,8 @@
 """Publish results: copy what a ladder measured into results/, and fill the documents from it.
 
     python docs/publish.py FOLDER                 an output folder of `mytnano ladder`
+    python docs/publish.py precision FOLDER       one that repeats published runs in another
+                                                  precision, to stand beside them
     python docs/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
                                                   `make test` there, publish the quick run and
                                                   the times; the words are passed on to make
@@ -22,6 +24,7 @@ from typing import Any
 
 import generate
 from generator.ladder import folder_of
+from generator.precision import FOLDER as PRECISION
 from generator.sources import COMMANDS_FILE
 
 from mytnano.errors import UserError
@@ -39,10 +42,25 @@ def publish(folder: Path, root: Path) -> Path:
     Raises:
         UserError: there are no results, or they must not be published.
     """
+    budget = checked(folder)["budget"]["name"]
+    return copy(FILES, folder, root / folder_of(budget))
+
+
+def publish_precision(folder: Path, root: Path) -> Path:
+    """Copy the scores of an output folder to where they are compared with its budget's.
+
+    Raises:
+        UserError: as :func:`publish`.
+    """
     results = checked(folder)
-    target = root / folder_of(results["budget"]["name"])
+    name = f"{results['budget']['name']}-{results['environment']['precision']}"
+    return copy(FILES[:2], folder, root / PRECISION / name)
+
+
+def copy(names: tuple[str, ...], folder: Path, target: Path) -> Path:
+    """Copy files; those that the folder does not have are removed from the target."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    for name in names:
         source = folder / name
         if source.exists():
             atomic_write_bytes(target / name, source.read_bytes())
@@ -111,12 +129,16 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    if not arguments or (arguments[0] != "fresh" and len(arguments) > 1):
+    words = {"fresh": None, "precision": 2}
+    wanted = words.get(arguments[0], 1) if arguments else 1
+    if wanted is not None and len(arguments) != wanted:
         print(__doc__, file=sys.stderr)
         return 2
     try:
         if arguments[0] == "fresh":
             measure_fresh(root, arguments[1:])
+        elif arguments[0] == "precision":
+            publish_precision(Path(arguments[1]), root)
         else:
             publish(Path(arguments[0]), root)
     except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -37,6 +38,12 @@ def fill_tree(root: Path, **toys: object) -> None:
     """Every result file that a region reads."""
     for budget, seeds in (("quick", 2), ("standard", 5)):
         make_folder(root / f"results/ladder/{budget}", seeds=seeds, run_folders=False, **toys)
+    twin = make_folder(root / "results/precision/quick-bf16", ("bigram", "mytnano"), 1, **toys)
+    results = json.loads((twin / "results.json").read_text())
+    for row in results["runs"]:
+        row["test_bpb"] += 0.01
+    results["environment"]["precision"] = "bf16"
+    atomic_write_json(twin / "results.json", results)
     sweep = {
         "train_bytes": 2**20, "corpus": "sotu", "seeds": [1000], "environment": MACHINE,
         "rungs": {

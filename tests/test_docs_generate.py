@@ -137,6 +137,18 @@ def test_commands_and_race(filled):
     assert "a matrix product's 90 GFLOP/s in fp32" in race
 
 
+def test_another_precision_is_compared_run_by_run(filled):
+    text = regions()["precision"](Project(filled))
+    assert "| rung | seed | fp32 | bf16 | bf16 minus fp32 |" in text
+    (row,) = rows_of(filled, "bigram")[:1]
+    assert (
+        f"| `bigram` | 0 | {row['test_bpb']:.3f} | {row['test_bpb'] + 0.01:.3f} | +0.0100 |" in text
+    )
+    assert "`bigram` | 1 |" not in text, "the other ladder has one seed"
+    assert "Over 2 runs the mean difference is +0.0100 ± 0.0000 BPB" in text
+    assert "bf16 is higher in 2 of them" in text
+
+
 def test_dependencies_are_those_of_the_project(tree):
     pinned = dict(
         line.split("==") for line in (tree / "constraints.txt").read_text().split() if "==" in line
@@ -219,6 +231,15 @@ def test_publishing_copies_the_files_of_a_ladder(tree, tmp_path):
     names = {path.name for path in (tree / "results/ladder/quick").iterdir()}
     assert names == {"results.json", "report.html"}, "what this ladder does not have goes"
     assert "0123abc" in (tree / "README.md").read_text()
+
+
+def test_publishing_another_precision(tree, tmp_path):
+    out = make_folder(tmp_path / "out", ("bigram",), extras=False)
+    assert publish.main(["precision", str(out)], tree) == 0
+    folder = tree / "results/precision/quick-fp32"
+    assert [path.name for path in folder.iterdir()] == ["results.json"]
+    assert not (tree / "results/ladder").exists()
+    assert publish.main(["precision"], tree) == 2 == publish.main([str(out), "more"], tree)
 
 
 @pytest.mark.parametrize(
