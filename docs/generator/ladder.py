@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from generator.tables import Project, bullets, conditions, paragraphs, plain, table
+from mytnano.config import SEMANTICS
 from mytnano.report import compare, words
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS
@@ -48,7 +50,18 @@ def about(results: Results) -> str:
     size = f", {budget['train_bytes'] / 2**20:g} MiB of training text a run" if budget else ""
     alarm = "" if results.comparable else " **Not comparable: only a part of the test text.**"
     where = f"Corpus `{corpus.get('name')}`, budget `{budget.get('name')}`{size}.{alarm}"
-    return f"{where} {conditions(results.environment)}"
+    return f"{where} {conditions(results.environment)}{older(results.environment)}"
+
+
+def older(environment: dict[str, Any]) -> str:
+    """A sentence if the numbers of a run have moved since these were made; else nothing."""
+    semantics = environment.get("semantics", 1)  # the first results did not record it
+    if semantics == SEMANTICS:
+        return ""
+    return (
+        f" Made by an earlier version: numbers have moved since (`SEMANTICS` {semantics}, now "
+        f"{SEMANTICS}; CHANGELOG.md says by how much)."
+    )
 
 
 def headline_figure(project: Project, budget: str) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mytnano.bench.shapes import Contestant, Precision
 from mytnano.bench.worker import GEMM, Burst, Failed, serve
+from mytnano.runs.process import start_quiet_tracker
 
 BURST_SECONDS = 2.0
 """Timed steps of one contestant in one round; at least one step."""
@@ -47,6 +48,7 @@ class Lane:
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
         words = (there, contestant, threads, nanogpt, precision)
+        start_quiet_tracker()
         self._process = context.Process(target=serve, args=words)
         self._process.start()
         there.close()

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 import mytnano
+from mytnano.config import SEMANTICS
 from mytnano.errors import UserError
 
 WORKER_BYTES = 3 << 29
@@ -72,6 +73,7 @@ def environment(device: str, precision: str) -> dict[str, object]:
         "torch": torch.__version__,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "mytnano": mytnano.__version__,
+        "semantics": SEMANTICS,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

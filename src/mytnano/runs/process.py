@@ -87,7 +87,7 @@ class WorkerProcess:
         return f"{name}, perhaps too little memory" if name == "SIGKILL" else name
 
 
-def _start_tracker() -> None:
+def start_quiet_tracker() -> None:
     """Start multiprocessing's own helper process, which cleans up after workers that are killed.
 
     It would lift our block of Ctrl-C if the first worker started it; and it would warn of every
@@ -120,7 +120,7 @@ def _ctrl_c_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    _start_tracker()
+    start_quiet_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
