@@ -67,5 +67,14 @@ def fill_tree(root: Path, **toys: object) -> None:
     shape = {"best": {"nanoGPT": "nanoGPT eager"}, "gemm_flops_per_second": 9e10}
     shape |= {"gemm_precision": "fp32", "contestants": [ran | {"peak_bytes": 7e7}]}
     shape["contestants"].append({"label": "HF Llama", "failure": "no compiler"})
+    rate = {"alpha": 0.05, "experiments": 100, "wrong": 1, "low": 0.001, "high": 0.05}
+    planted = {"effect": 1.0, "g": 1.0, "alpha": 0.01, "found": {"8": 0.5}, "median": 9.0}
+    study = {
+        "environment": MACHINE, "looks": [3, 64],
+        "different": [rate | {"noise": "normal", "g": 1.0}], "families": [rate | {"arms": 5}],
+        "equivalent": [rate], "peeking_t": [rate], "planted": [planted],
+        "detectable": {"power": 0.8, "rows": [{"pairs": 8, "e-process, alpha 0.01": 2.76}]},
+    }  # fmt: skip
+    atomic_write_json(root / "results/stats/null.json", study)
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/cpu.json", race)

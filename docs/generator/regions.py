@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from generator import designs, findings, ladder, precision, rungs, sources
+from generator import designs, findings, ladder, precision, rungs, sources, verdicts
 from generator.tables import Project
 from mytnano.designs.rungs import RUNGS
 
@@ -41,6 +41,10 @@ def regions() -> dict[str, Region]:
         "dependencies": sources.dependencies,
         "commands": sources.commands,
         "bench": sources.bench,
+        "constants-verdicts": verdicts.constants,
+        "verdict-errors": verdicts.errors,
+        "verdict-planted": verdicts.planted,
+        "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
     }
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}

@@ -136,6 +136,78 @@ def bench(
     run_bench(nanogpt, list(split_names([shapes])), rounds, out, threads)
 
 
+@app.command()
+def ablate(
+    question: Annotated[
+        str | None, typer.Argument(help="A YAML file or a built-in question; none lists those.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE", help="Replace fields of it, such as seeds=40."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for runs and answer; default: out/ablate-QUESTION."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+) -> None:
+    """Answer a design question: better, worse, equivalent or unresolved, with an interval.
+
+    Rates are tuned per arm, seeds are paired, and the rule looks after every few seeds until it can
+    decide. Stopped or killed, the same command continues. docs/lab.md says how to ask.
+    """
+    from mytnano.lab import ablate as answered
+    from mytnano.lab.spec import builtin_names, overrides, read_spec
+
+    console = Console()
+    if question is None:
+        for name in builtin_names():
+            tell(console, f"{name}: {read_spec(name).question}")
+        return
+    folder = out or Path("out") / f"ablate-{Path(question).stem}"
+    answered(question, folder, console, device, workers, **overrides(fields or []))
+    tell(console, f"written to {folder}: answer.json, results.csv")
+
+
+@app.command()
+def verdict(
+    results: Annotated[Path, typer.Argument(help="CSV file with columns arm, seed and metric.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Arm to compare with; default: 'baseline', or the first.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Arms to judge, with commas; default: all others.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Column of the metric.")] = "metric",
+    arm: Annotated[str, typer.Option(help="Column that names the arm.")] = "arm",
+    margin: Annotated[
+        float, typer.Option(help="Percent of the baseline that would not matter.")
+    ] = 0.3,
+    alpha: Annotated[float, typer.Option(help="Highest chance of a false verdict.")] = 0.01,
+    higher_is_better: Annotated[
+        bool, typer.Option("--higher-is-better", help="For metrics such as accuracy.")
+    ] = False,
+    fixed: Annotated[
+        bool,
+        typer.Option("--fixed", help="Paired t-test; the number of seeds was fixed before."),
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+) -> None:
+    """Judge the runs of any trainer: better, worse, equivalent, identical or unresolved.
+
+    Optional columns: lr, flops, status. docs/verdicts.md says what each verdict means.
+    """
+    from mytnano.stats import Rule
+    from mytnano.verdicts.command import Request, give_verdicts
+
+    rule = Rule(alpha=alpha, margin=margin, higher_is_better=higher_is_better, fixed=fixed)
+    arms = split_names(compare or [])
+    give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -42,6 +42,15 @@ class Frozen(pydantic.BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
+Own = Annotated[str, pydantic.StringConstraints(pattern=r"^.+\.py:\w+$")]
+"""A user's own module, ``FILE.py:CLASS``; see :mod:`mytnano.model.own`."""
+
+
+def is_own(value: str) -> bool:
+    """Whether a setting names a user's own module instead of one of ours."""
+    return ".py:" in value
+
+
 class ModelConfig(Frozen):
     """The shape and the parts of one language model."""
 
@@ -52,9 +61,9 @@ class ModelConfig(Frozen):
     width: int = setting("matched", "width of the residual stream (d_model)", default=128, ge=1)
     layers: int = setting("factor", "number of blocks; 0 is a bigram", default=4, ge=0)
 
-    mixer: Literal["mean", "attention"] = setting(
+    mixer: Literal["mean", "attention"] | Own = setting(
         "factor",
-        "how a position reads earlier ones: causal mean, or softmax attention",
+        "how a position reads earlier ones: causal mean, softmax attention, or FILE.py:CLASS",
         default="attention",
     )
     heads: int = setting("factor", "query heads", default=4, ge=1)
@@ -66,21 +75,23 @@ class ModelConfig(Frozen):
         "attention arithmetic: explicit softmax, or PyTorch's fused kernel",
         default="explicit",
     )
-    positions: Literal["none", "learned", "rope"] = setting(
-        "factor", "position information", default="learned"
+    positions: Literal["none", "learned", "rope"] | Own = setting(
+        "factor", "position information; or FILE.py:CLASS", default="learned"
     )
     rope_base: float = setting("factor", "base of the rotary frequencies", default=10_000.0, gt=1)
 
-    ffn: Literal["none", "relu", "gelu", "silu", "relu2", "glu", "geglu", "swiglu"] = setting(
-        "factor", "feed-forward activation; the *glu kinds are gated", default="relu"
+    ffn: Literal["none", "relu", "gelu", "silu", "relu2", "glu", "geglu", "swiglu"] | Own = setting(
+        "factor",
+        "feed-forward activation; the *glu kinds are gated; or FILE.py:CLASS",
+        default="relu",
     )
     ffn_width: int = setting(
         "matched", "hidden width of the feed-forward network", default=512, ge=0
     )
 
     residual: bool = setting("factor", "add each sub-layer's output to its input", default=True)
-    norm: Literal["none", "layernorm", "rmsnorm"] = setting(
-        "factor", "kind of normalisation", default="layernorm"
+    norm: Literal["none", "layernorm", "rmsnorm"] | Own = setting(
+        "factor", "kind of normalisation; or FILE.py:CLASS", default="layernorm"
     )
     norm_place: Literal["pre", "post"] = setting(
         "factor",
@@ -93,6 +104,9 @@ class ModelConfig(Frozen):
     )
     dropout: float = setting(
         "factor", "dropout probability on each sub-layer's output", default=0.0, ge=0, lt=1
+    )
+    own_code: str = setting(
+        "matched", "sha256 over the files of FILE.py:CLASS; filled in by the lab", default=""
     )
 
     @pydantic.model_validator(mode="after")

@@ -7,14 +7,21 @@ models bend without it (Porian et al. 2024).
 
 from __future__ import annotations
 
-from mytnano.config import ModelConfig
+import functools
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mytnano.config import ModelConfig, is_own
+from mytnano.model.own import build_own
 from mytnano.model.transformer import GATED
 
 
 def forward_flops_per_token(model: ModelConfig) -> float:
     """Average over the positions of a full window of ``model.context`` tokens."""
     head = 2 * model.width * model.vocab_size
-    return head + model.layers * (_mixer(model) + _feed_forward(model))
+    places = own_flops(model.positions, model) if is_own(model.positions) else 0
+    return head + places + model.layers * (_mixer(model) + _feed_forward(model))
 
 
 def training_flops(model: ModelConfig, tokens: int) -> float:
@@ -23,6 +30,8 @@ def training_flops(model: ModelConfig, tokens: int) -> float:
 
 
 def _mixer(model: ModelConfig) -> float:
+    if is_own(model.mixer):
+        return own_flops(model.mixer, model)
     if model.mixer == "mean":
         return 2 * model.width
     kv_width = model.width * model.kv_heads // model.heads
@@ -34,4 +43,16 @@ def _mixer(model: ModelConfig) -> float:
 def _feed_forward(model: ModelConfig) -> float:
     if model.ffn == "none":
         return 0
+    if is_own(model.ffn):
+        return own_flops(model.ffn, model)
     return 2 * model.width * model.ffn_width * (3 if model.ffn in GATED else 2)
+
+
+@functools.lru_cache(maxsize=64)
+def own_flops(reference: str, model: ModelConfig) -> float:
+    """Forward operations a token of a user's module, as PyTorch counts those of a whole window."""
+    module = build_own(reference, model)
+    x = torch.zeros(1, model.context, model.width)  # (1, T, D)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(x)
+    return counter.get_total_flops() / model.context

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from mytnano.config import ModelConfig
+from mytnano.model.own import own_modules
 from mytnano.model.transformer import Transformer
 
 INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
@@ -41,8 +42,26 @@ def initialise(model: Transformer, seed: int, salt: str = "") -> None:
     an independent twin.
     """
     with torch.no_grad():
+        own = initialise_own(model, seed, salt)
         for name, parameter in model.named_parameters():
-            parameter.copy_(initial_value(name, tuple(parameter.shape), model.config, seed, salt))
+            if name not in own:
+                value = initial_value(name, tuple(parameter.shape), model.config, seed, salt)
+                parameter.copy_(value)
+
+
+def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
+    """Give users' modules what their ``__init__`` draws from ``(seed, place, salt)``.
+
+    Returns:
+        The names of their parameters.
+    """
+    done: set[str] = set()
+    for place, module in own_modules(model):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(seed, place, salt))
+            module.load_state_dict(module.remade().state_dict())
+        done |= {f"{place}.{name}" for name, _ in module.named_parameters()}
+    return done
 
 
 def initial_value(

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mytnano.config import ModelConfig
+from mytnano.config import ModelConfig, is_own
+from mytnano.model.own import build_own
 
 EPS = 1e-5
 
@@ -46,9 +47,11 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def build_norm(config: ModelConfig) -> nn.Module | None:
-    """LayerNorm (Ba et al. 2016), RMSNorm, or nothing."""
+    """LayerNorm (Ba et al. 2016), RMSNorm, a user's own, or nothing."""
     if config.norm == "none":
         return None
+    if is_own(config.norm):
+        return build_own(config.norm, config.width)
     return (
         nn.LayerNorm(config.width, eps=EPS) if config.norm == "layernorm" else RMSNorm(config.width)
     )

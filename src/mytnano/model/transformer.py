@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mytnano.config import ModelConfig
+from mytnano.config import ModelConfig, is_own
 from mytnano.model.attention import explicit_attention, fused_attention
 from mytnano.model.norms import build_norm
+from mytnano.model.own import OwnMixer, build_own
 
 
 class Mean(nn.Module):
@@ -106,6 +107,20 @@ ACTIVATIONS = {
 GATED = {"glu", "geglu", "swiglu"}
 
 
+def build_mixer(config: ModelConfig) -> nn.Module:
+    """Mean, attention, or a user's own."""
+    if is_own(config.mixer):
+        return OwnMixer(build_own(config.mixer, config))
+    return Mean() if config.mixer == "mean" else Attention(config)
+
+
+def build_ffn(config: ModelConfig) -> nn.Module | None:
+    """A feed-forward network, ours or a user's own, or nothing."""
+    if config.ffn == "none":
+        return None
+    return build_own(config.ffn, config) if is_own(config.ffn) else FeedForward(config)
+
+
 class Block(nn.Module):
     """A mixer and a feed-forward network, each with the design's residual path and norm."""
 
@@ -113,9 +128,9 @@ class Block(nn.Module):
         super().__init__()
         self.residual, self.norm_place = config.residual, config.norm_place
         self.dropout = config.dropout
-        self.mixer = Mean() if config.mixer == "mean" else Attention(config)
+        self.mixer = build_mixer(config)
         self.mixer_norm = build_norm(config)
-        self.ffn = FeedForward(config) if config.ffn != "none" else None
+        self.ffn = build_ffn(config)
         self.ffn_norm = build_norm(config) if config.ffn != "none" else None
 
     def forward(self, x: Tensor, tables: Tables) -> Tensor:
@@ -156,6 +171,9 @@ class Transformer(nn.Module):
         self.position = (
             nn.Embedding(config.context, config.width) if config.positions == "learned" else None
         )
+        self.own_position = (
+            build_own(config.positions, config) if is_own(config.positions) else None
+        )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = (
             build_norm(config) if config.norm_place == "pre" and config.layers else None
@@ -173,6 +191,8 @@ class Transformer(nn.Module):
         T = x.shape[1]
         if self.position is not None:
             x = x + self.position.weight[:T]  # (B, T, D)
+        if self.own_position is not None:
+            x = self.own_position(x)  # (B, T, D)
         tables = self.tables(T, x)
         for block in self.blocks:
             x = block(x, tables)  # (B, T, D)

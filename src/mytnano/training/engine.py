@@ -21,6 +21,7 @@ from torch import Tensor
 from mytnano.config import RunConfig
 from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
+from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
 
 MICRO_TOKENS = 4096
@@ -38,6 +39,7 @@ class Engine:
     """
 
     def __init__(self, config: RunConfig) -> None:
+        check_unchanged(config.model)
         model = Transformer(config.model)
         initialise(model, config.train.seed, config.train.salt)
         model = model.to(config.train.device)

@@ -1,0 +1,36 @@
+"""Designs that a question may start from: every rung, and one small enough to be asked often."""
+
+from __future__ import annotations
+
+from mytnano.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from mytnano.designs.rungs import RUNGS, design
+from mytnano.errors import UserError
+
+SMALL = RunConfig(
+    model=ModelConfig(
+        width=64, layers=3, heads=4, kv_heads=4, mixer="attention", kernel="flash",
+        positions="rope", ffn="gelu", ffn_width=256, residual=True, norm="rmsnorm",
+        norm_place="pre", tied=False, init="zero-out",
+    ),
+    data=DataConfig(tokenizer="bpe:1024", window_bytes=256),
+    optim=OptimConfig(schedule="cosine", warmup=0.05, final_lr=0.1),
+    train=TrainConfig(batch_windows=4),
+)  # fmt: skip
+"""A sound Transformer that trains in seconds: pre-RMSNorm, RoPE, GELU, zero-init projections,
+warmup and cosine. Its parts are those that most small models agree on, none is there to win."""
+
+BASELINES = {"small": SMALL}
+
+
+def starting_design(name: str) -> RunConfig:
+    """A baseline or a rung by name; no learning rate, seed or budget yet.
+
+    Raises:
+        UserError: there is no such design.
+    """
+    if name in BASELINES:
+        return BASELINES[name]
+    if name in RUNGS:
+        return design(name)
+    known = ", ".join([*BASELINES, *(id for id, rung in RUNGS.items() if rung.group == "core")])
+    raise UserError(f"'{name}' is not a design to start from; there are {known}")

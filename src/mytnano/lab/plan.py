@@ -1,0 +1,197 @@
+"""From a question to the runs that answer it; refused before anything is trained if it is not fair.
+
+The differences of every arm are read by the role that each setting declares: exactly one ``factor``
+may differ (several only in an arm that says ``joint: true``), ``matched`` ones follow, and of the
+``nuisance`` ones only the salt may, which makes an A/A twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mytnano.config import SEMANTICS, RunConfig
+from mytnano.designs.baselines import starting_design
+from mytnano.errors import UserError
+from mytnano.files import json_text, sha256_bytes
+from mytnano.lab.contract import check_contract
+from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
+from mytnano.lab.settings import changed, differences
+from mytnano.lab.spec import BASELINE, JOINT, Spec
+from mytnano.ladder.cells import Where, supported_tokenizer
+from mytnano.model.own import code_hash, references
+from mytnano.training.text import resolve
+
+FROM = "from"
+SALT = "train.salt"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One design of a question.
+
+    Attributes:
+        name: ``baseline``, or the arm's.
+        config: resolved and matched; learning rate and seed are still to be set.
+        factors: settings of role ``factor`` that differ from the baseline's, as ``name: a -> b``.
+        others: the same of the settings that follow.
+        twin: differs in nothing but the salt.
+    """
+
+    name: str
+    config: RunConfig
+    factors: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    twin: bool = False
+
+    @property
+    def flops(self) -> float:
+        return run_flops(self.config)
+
+    @property
+    def parameters(self) -> int:
+        return parameters(self.config)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a question, but for learning rates and seeds."""
+
+    spec: Spec
+    baseline: Arm
+    arms: tuple[Arm, ...]
+
+    @property
+    def every(self) -> tuple[Arm, ...]:
+        """The baseline and all arms."""
+        return (self.baseline, *self.arms)
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.every if arm.name == name)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that decides the answer, as plain values."""
+        return {
+            "semantics": SEMANTICS,
+            "spec": self.spec.model_dump(),
+            "arms": {arm.name: arm.config.model_dump() for arm in self.every},
+        }
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over :attr:`content`: fixed before the first run."""
+        return sha256_bytes(json_text(self.content).encode())[:12]
+
+
+def make_plan(spec: Spec, where: Where, say: Callable[[str], None]) -> Plan:
+    """Resolve, check and match every arm.
+
+    Raises:
+        UserError: an unknown design or setting, an arm that changes nothing or too much, or
+            designs that cannot be matched.
+    """
+    start = _baseline(spec)
+    base = _placed(start, spec, where, say)
+    baseline = Arm(BASELINE, base)
+    arms = tuple(
+        _arm(name, changes, start, baseline, spec, where, say)
+        for name, changes in spec.arms.items()
+    )
+    return Plan(spec, baseline, arms)
+
+
+def _baseline(spec: Spec) -> RunConfig:
+    if isinstance(spec.baseline, str):
+        return starting_design(spec.baseline)
+    changes = dict(spec.baseline)
+    return changed(starting_design(str(changes.pop(FROM, "small"))), changes)
+
+
+def _placed(design: RunConfig, spec: Spec, where: Where, say: Callable[[str], None]) -> RunConfig:
+    """A design under the question's budget, on its text, on this machine, resolved."""
+    learned = design.data.tokenizer.startswith("bpe:")
+    config = design.but(
+        data={**where.text, "tokenizer_bytes": max(spec.train_bytes, 2**20) if learned else 0},
+        train={
+            "train_bytes": spec.train_bytes,
+            "precision": where.precision,
+            "device": where.device,
+            "test_bytes": spec.test_bytes,
+            "validation_bytes": spec.validation_bytes,
+            "curve_bytes": max(4096, spec.validation_bytes // 8),
+        },
+    )
+    supported, sentence = supported_tokenizer(config.data, where.cache)
+    if sentence:
+        say(sentence)
+        config = config.but(data={"tokenizer": supported})
+    resolved = resolve(config, where.cache)
+    own = references(resolved.model)
+    if not own:
+        return resolved
+    resolved = resolved.but(model={"own_code": code_hash(own)})
+    check_contract(resolved.model)
+    return resolved
+
+
+def _arm(
+    name: str,
+    changes: Mapping[str, Any],
+    start: RunConfig,
+    baseline: Arm,
+    spec: Spec,
+    where: Where,
+    say: Callable[[str], None],
+) -> Arm:
+    wanted = dict(changes)
+    joint = wanted.pop(JOINT, False)
+    try:
+        design = changed(start, wanted)
+        factors = differences(start, design, "factor")
+        twin = not factors and differences(start, design) == [SALT]
+        _check(factors, bool(joint), twin, differences(start, design, "nuisance"), wanted)
+        config = _matched(_placed(design, spec, where, say), baseline, spec)
+    except UserError as error:
+        raise UserError(f"arm '{name}': {error}") from None
+    others = [each for each in differences(baseline.config, config) if each not in factors]
+    return Arm(
+        name,
+        config,
+        tuple(_change(each, start, design) for each in factors),
+        tuple(_change(each, baseline.config, config) for each in others),
+        twin,
+    )
+
+
+def _check(
+    factors: list[str], joint: bool, twin: bool, nuisance: list[str], wanted: dict[str, Any]
+) -> None:
+    others = [name for name in nuisance if name != SALT]
+    if others or (nuisance and not twin):
+        raise UserError(
+            f"{', '.join(nuisance)} must not differ between arms, or it would be part of the answer"
+        )
+    if not factors and not twin:
+        what = f"only {', '.join(wanted)}, which is no design choice" if wanted else "nothing"
+        raise UserError(f"it changes {what}: change one, such as ffn, norm or schedule")
+    if len(factors) > 1 and not joint:
+        raise UserError(
+            f"it changes {len(factors)} design choices ({', '.join(factors)}), so their effects "
+            "could not be told apart: change one, or say 'joint: true'"
+        )
+
+
+def _matched(config: RunConfig, baseline: Arm, spec: Spec) -> RunConfig:
+    if spec.match == "flops":
+        return equal_flops(config, baseline.flops)
+    if spec.match == "parameters":
+        return equal_parameters(config, baseline.parameters)
+    return config
+
+
+def _change(name: str, one: RunConfig, other: RunConfig) -> str:
+    section, _, field = name.partition(".")
+    before, after = (getattr(getattr(config, section), field) for config in (one, other))
+    return f"{name}: {before} -> {after}"

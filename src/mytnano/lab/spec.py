@@ -1,0 +1,171 @@
+"""What is asked: a baseline, arms that each change one thing, and how sure one wants to be.
+
+Three lines are a question::
+
+    baseline: small
+    arms:
+      swiglu: {ffn: swiglu, ffn_width: 168}
+
+An arm is a set of settings by name (``ffn``, or in full ``model.ffn``) that replace the baseline's.
+``ffn``, ``mixer``, ``norm`` and ``positions`` may name a module of one's own, ``./mine.py:MyFFN``.
+Everything else has a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import yaml
+
+from mytnano.config import Frozen
+from mytnano.errors import UserError
+from mytnano.stats.verdict import VERDICTS, Rule
+
+BASELINE = "baseline"
+JOINT = "joint"
+"""Key of an arm that changes several design choices at once, on purpose."""
+
+
+def _field(help: str, default: Any, **constraints: Any) -> Any:
+    return pydantic.Field(description=help, default=default, **constraints)
+
+
+class Spec(Frozen):
+    """A question to the lab."""
+
+    question: str = _field("what one wants to know, in words", "")
+    baseline: str | dict[str, Any] = _field(
+        "the design that the arms are held against: 'small', a rung such as 'pre-norm', or "
+        "{from: small, SETTING: VALUE, ...}",
+        "small",
+    )
+    arms: dict[str, dict[str, Any]] = _field(
+        "name -> settings that differ from the baseline's; 'joint: true' among them allows more "
+        "than one design choice",
+        {},
+    )
+    prediction: dict[str, str] = _field("arm -> the verdict that one expects", {})
+    match: Literal["flops", "parameters", "bytes"] = _field(
+        "what is equal between arms: training FLOPs (by the number of steps), parameters (by the "
+        "feed-forward width) at equal bytes, or only the bytes",
+        "flops",
+    )
+    train_bytes: int = _field("training text of a run of the baseline", 2**18, ge=4096)
+    seeds: int = _field("most paired seeds", 24, ge=3, le=10_000)
+    tuning_seeds: int = _field("seeds of each learning rate that is tried", 2, ge=1, le=100)
+    margin: float = _field("percent of the baseline's BPB that would not matter", 0.3)
+    alpha: float = _field("highest chance of a false verdict", 0.01)
+    corpus: str = _field("'sotu', a file, a folder, a .jsonl, a .parquet, or 'hf:NAME'", "sotu")
+    split: str = _field("'documents' or 'tail:FRACTION'", "documents")
+    test_bytes: int = _field("test text that is scored; 0 is all of it", 2**18, ge=0)
+    validation_bytes: int = _field("validation text for the learning rates; 0 is all", 2**17, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if not self.arms:
+            raise ValueError("there are no arms: name at least one change")
+        if BASELINE in self.arms:
+            raise ValueError("no arm may be called 'baseline'")
+        for name, expected in self.prediction.items():
+            if name not in self.arms:
+                raise ValueError(f"the prediction names '{name}', which is not an arm")
+            if expected not in VERDICTS:
+                raise ValueError(f"'{expected}' is not a verdict; there are {', '.join(VERDICTS)}")
+        return self
+
+    @property
+    def rule(self) -> Rule:
+        """How it is decided; raises UserError if margin or alpha are out of range."""
+        return Rule(alpha=self.alpha, margin=self.margin)
+
+
+def builtin_names() -> list[str]:
+    """Names of the questions that come with the package."""
+    folder = resources.files("mytnano.lab") / "ablations"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
+
+
+def read_spec(source: str | Path | Mapping[str, Any] | Spec, **overrides: Any) -> Spec:
+    """A question from a YAML file, a built-in's name, or values.
+
+    Args:
+        overrides: fields that replace the source's.
+
+    Raises:
+        UserError: one sentence about the first mistake.
+    """
+    if isinstance(source, Spec):
+        content: dict[str, Any] = source.model_dump()
+        name = "the question"
+    elif isinstance(source, Mapping):
+        content, name = dict(source), "the question"
+    else:
+        content, name = _load(source), str(source)
+    content |= overrides
+    for key in content:
+        if key not in Spec.model_fields:
+            near = difflib.get_close_matches(str(key), Spec.model_fields, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(Spec.model_fields)}"
+            raise UserError(f"{name}: unknown field '{key}'; {hint}")
+    try:
+        spec = Spec.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name}: {f'{place}: ' if place else ''}{reason}") from None
+    _ = spec.rule
+    return spec
+
+
+def overrides(words: Sequence[str]) -> dict[str, Any]:
+    """``["seeds=40"]`` -> ``{"seeds": 40}``; values as in YAML.
+
+    Raises:
+        UserError: a word is not FIELD=VALUE.
+    """
+    found = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise UserError(f"'{word}' is not FIELD=VALUE, such as seeds=40")
+        try:
+            found[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"'{word}' has no value that YAML can read") from None
+    return found
+
+
+def _load(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.is_file():
+        text, name = _text(path), str(path)
+    elif str(source) in builtin_names():
+        file = resources.files("mytnano.lab") / "ablations" / f"{source}.yaml"
+        text, name = file.read_text(encoding="utf-8"), str(source)
+    else:
+        raise UserError(
+            f"'{source}' is neither a file nor a built-in question; built in are "
+            f"{', '.join(builtin_names())}"
+        )
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{name} is not YAML{line}: mend it there") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{name} must be fields with values, such as 'arms: ...'")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}; give a YAML file") from None

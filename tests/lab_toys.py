@@ -1,0 +1,65 @@
+"""A tiny question on a small text, and a stand-in for training."""
+
+import io
+from pathlib import Path
+
+from ladder_toys import write_text
+from rich.console import Console
+
+from mytnano.config import DataConfig
+from mytnano.lab import run as module
+from mytnano.lab.run import ablate
+from mytnano.ladder.cells import Where
+from mytnano.runs.jobs import Finished, Summary
+
+TINY = {
+    "from": "small", "width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "ffn_width": 32,
+    "tokenizer": "byte", "window_bytes": 64,
+}  # fmt: skip
+
+
+def question(folder: Path, **fields) -> dict:
+    """Whether ReLU is as good as GELU, on next to nothing."""
+    text = folder / "farm.txt"
+    if not text.exists():
+        write_text(text, 30_000)
+    defaults = {
+        "baseline": TINY, "arms": {"relu": {"ffn": "relu"}}, "corpus": str(text),
+        "train_bytes": 8192, "test_bytes": 4096, "validation_bytes": 4096, "tuning_seeds": 1,
+    }  # fmt: skip
+    return {**defaults, **fields}
+
+
+def where(folder: Path, text: str) -> Where:
+    return Where(DataConfig(corpus=text), folder / "out", "fp32", "cpu")
+
+
+def ask(folder: Path, out: str = "out", **fields):
+    """Answer it in this process; the answer and what was printed."""
+    printed = io.StringIO()
+    console = Console(file=printed, width=140)
+    found = ablate(question(folder, **fields), folder / out, console, workers=0)
+    return found, printed.getvalue()
+
+
+def pretend(monkeypatch, score, status=lambda arm, seed: "healthy"):
+    """Replace training: each run ends at ``score(arm, lr, seed)``. Returns the jobs, which grow."""
+    jobs = []
+
+    def run_jobs(groups, work, workers, threads, hear):
+        now = [job for group in groups for job in group]
+        jobs.extend(now)
+        return Summary([Finished(job, result_of(job), 0.0) for job in now])
+
+    def result_of(job):
+        config = job.config[0]
+        bpb = score(job.rung, config.optim.lr, config.train.seed)
+        state = status(job.rung, config.train.seed)
+        return {
+            "validation_bpb": bpb, "test_bpb": None if state == "diverged" else bpb,
+            "status": state, "flops": 1.0, "params": 1, "train_bytes": 1, "seconds": 1.0,
+            "config_hash": job.hash,
+        }  # fmt: skip
+
+    monkeypatch.setattr(module, "run_jobs", run_jobs)
+    return jobs

@@ -1,0 +1,122 @@
+"""Plans: one design choice an arm, everything else matched, all refused before any compute."""
+
+import pytest
+import torch
+from lab_toys import TINY, question, where
+
+from mytnano.designs.baselines import BASELINES, starting_design
+from mytnano.errors import UserError
+from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
+from mytnano.lab.plan import make_plan
+from mytnano.lab.spec import builtin_names, read_spec
+from mytnano.model.transformer import Transformer
+
+
+def planned(folder, **fields):
+    spec = read_spec(question(folder, **fields))
+    return make_plan(spec, where(folder, spec.corpus), lambda sentence: None)
+
+
+def test_the_arm_differs_in_one_factor(tmp_path):
+    plan = planned(tmp_path)
+    (arm,) = plan.arms
+    assert arm.factors == ("model.ffn: gelu -> relu",) and arm.others == () and not arm.twin
+    assert arm.flops == plan.baseline.flops
+    assert plan.arm("relu") is arm and plan.arm("baseline") is plan.baseline
+
+
+REFUSED = [
+    ({"norm": "none", "ffn": "relu"}, "changes 2 design choices .model.ffn, model.norm."),
+    ({}, "it changes nothing"),
+    ({"ffn": "gelu"}, "it changes only ffn, which is no design choice"),
+    ({"ffn_width": 48}, "it changes only ffn_width, which is no design choice"),
+    ({"evaluations": 3}, "train.evaluations must not differ"),
+    ({"ffn": "relu", "salt": "x"}, "train.salt must not differ"),
+    ({"heads": 3}, "arm 'a': model: Value error, width 16 must be a multiple"),
+    ({"nothing": 3}, "arm 'a': 'nothing' is not a setting"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED)
+def test_what_is_not_a_fair_question_is_refused(tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        planned(tmp_path, arms={"a": changes})
+
+
+def test_a_joint_change_is_allowed_and_labelled(tmp_path):
+    plan = planned(tmp_path, arms={"a": {"norm": "none", "ffn": "relu", "joint": True}})
+    assert plan.arms[0].factors == ("model.ffn: gelu -> relu", "model.norm: rmsnorm -> none")
+
+
+def test_a_salt_makes_a_twin(tmp_path):
+    (twin,) = planned(tmp_path, arms={"twin": {"salt": "t"}}).arms
+    assert twin.twin and twin.factors == ()
+    assert twin.config.train.salt == "t"
+
+
+def test_flops_are_matched_by_steps(tmp_path):
+    plan = planned(tmp_path, arms={"deep": {"layers": 4}, "bpe": {"tokenizer": "bpe:512"}})
+    for arm in plan.arms:
+        assert arm.flops == pytest.approx(plan.baseline.flops, rel=0.01)
+        assert arm.config.train.train_bytes != plan.baseline.config.train.train_bytes
+    assert any("train.train_bytes" in other for other in plan.arms[0].others)
+
+
+def test_flops_that_whole_steps_cannot_match(tmp_path):
+    with pytest.raises(UserError, match="can only be matched to"):
+        planned(tmp_path, arms={"deep": {"layers": 40}}, train_bytes=4096)
+
+
+def test_parameters_are_matched_by_a_width(tmp_path):
+    plan = planned(tmp_path, match="parameters", arms={"glu": {"ffn": "swiglu"}})
+    (arm,) = plan.arms
+    assert arm.config.model.ffn_width < 32 and arm.parameters != arm.config.model.ffn_width
+    assert arm.parameters == pytest.approx(plan.baseline.parameters, rel=0.01)
+    assert arm.config.train.train_bytes == plan.baseline.config.train.train_bytes
+    with pytest.raises(UserError, match=r"no feed-forward width gives|does not have"):
+        planned(tmp_path, match="parameters", arms={"none": {"ffn": "none"}})
+
+
+def test_bytes_alone(tmp_path):
+    (arm,) = planned(tmp_path, match="bytes", arms={"deep": {"layers": 4}}).arms
+    assert arm.config.train.train_bytes == 8192 and arm.flops > 0
+
+
+def test_parameters_are_those_of_the_model(tmp_path):
+    config = planned(tmp_path).baseline.config
+    assert parameters(config) == sum(p.numel() for p in Transformer(config.model).parameters())
+    assert torch.empty(0).device.type == "cpu"
+    wide = config.but(model={"ffn_width": 64})
+    assert equal_parameters(wide, parameters(config)).model.ffn_width == 32
+    assert run_flops(equal_flops(wide, run_flops(config))) == pytest.approx(
+        run_flops(config), rel=0.01
+    )
+
+
+def test_the_hash_is_of_the_whole_plan(tmp_path):
+    one, same = planned(tmp_path), planned(tmp_path)
+    assert one.hash == same.hash and len(one.hash) == 12
+    others = [
+        planned(tmp_path, margin=0.5), planned(tmp_path, seeds=9),
+        planned(tmp_path, prediction={"relu": "worse"}), planned(tmp_path, train_bytes=16_384),
+        planned(tmp_path, arms={"relu": {"ffn": "silu"}}),
+        planned(tmp_path, baseline={**TINY, "layers": 2}),
+    ]  # fmt: skip
+    assert len({plan.hash for plan in [one, *others]}) == 7
+
+
+def test_designs_to_start_from():
+    assert starting_design("small") is BASELINES["small"]
+    assert starting_design("pre-norm").model.norm == "layernorm"
+    with pytest.raises(UserError, match="'large' is not a design to start from; there are small"):
+        starting_design("large")
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_built_in_question_is_a_fair_plan(tmp_path, name):
+    spec = read_spec(name, corpus=question(tmp_path)["corpus"])
+    plan = make_plan(spec, where(tmp_path, spec.corpus), lambda sentence: None)
+    for arm in plan.arms:
+        assert arm.twin or arm.factors
+        if spec.match == "flops":
+            assert arm.flops == pytest.approx(plan.baseline.flops, rel=0.01)

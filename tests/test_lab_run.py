@@ -1,0 +1,168 @@
+"""Whole ablations: real ones on next to nothing, and pretended ones whose truth is known."""
+
+import csv
+import json
+import math
+import random
+
+import pytest
+from lab_toys import TINY, ask, pretend
+
+from mytnano.errors import UserError
+from mytnano.lab.run import looks
+from mytnano.lab.spec import Spec
+from mytnano.runs.store import finished_runs
+from mytnano.stats.eprocess import fewest_pairs
+
+
+def noise(*parts, size=0.002):
+    return random.Random(str(parts)).gauss(0, size)
+
+
+def effect(percent, size=0.002):
+    """Scores of a baseline with a seed's own part, and of an arm that differs by some percent."""
+
+    def score(arm, lr, seed):
+        truth = 2.0 * (1 + percent / 100 * (arm != "baseline"))
+        own = noise("seed", seed, size=0.02) + noise(arm, seed, size=size)
+        return truth + own + 0.02 * math.log2(lr / 0.004) ** 2
+
+    return score
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "results.csv").open()))
+
+
+def test_a_real_question_from_start_to_answer(tmp_path):
+    found, printed = ask(tmp_path, seeds=6)
+    (verdict,) = found.verdicts
+    assert verdict.pairs == 6 and verdict.verdict in ("better", "worse", "equivalent", "unresolved")
+    table = rows(tmp_path / "out")
+    assert len(table) == 12 and {row["arm"] for row in table} == {"baseline", "relu"}
+    assert all(row["status"] == "healthy" for row in table)
+    plan = json.loads((tmp_path / "out/plan.json").read_text())
+    assert plan["hash"] == found.plan.hash and plan["spec"]["seeds"] == 6
+    answer = json.loads((tmp_path / "out/answer.json").read_text())
+    assert answer["arms"][0]["sentence"] == found.sentences[0]
+    assert answer["arms"][0]["factors"] == ["model.ffn: gelu -> relu"]
+    assert found.sentences[0] in printed and "FLOPs matched to 0.0%" in printed
+    tuning = [
+        run for run in finished_runs(tmp_path / "out")[0] if run.result()["group"] == "tuning"
+    ]
+    assert len(tuning) >= 6
+    assert all(run.result()["test_bpb"] is None for run in tuning), "test text tunes nothing"
+    # The same command again repeats nothing and says the same.
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out/runs").rglob("manifest.json")}
+    again, _ = ask(tmp_path, seeds=6)
+    assert again.sentences == found.sentences
+    assert before == {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "out/runs").rglob("manifest.json")
+    }
+
+
+def test_a_design_that_computes_the_same_is_identical(tmp_path):
+    # Without blocks of attention the kernel does nothing: another design choice, the same numbers.
+    found, printed = ask(
+        tmp_path, baseline={**TINY, "mixer": "mean", "positions": "none"},
+        arms={"kernel": {"kernel": "explicit"}}, seeds=6,
+    )  # fmt: skip
+    assert found.verdicts[0].verdict == "identical"
+    assert "identical" in printed
+
+
+@pytest.mark.parametrize(
+    ("percent", "size", "verdict"),
+    [(-2.0, 0.002, "better"), (2.0, 0.002, "worse"), (0.0, 0.0004, "equivalent")],
+)
+def test_a_planted_effect_is_found(tmp_path, monkeypatch, percent, size, verdict):
+    jobs = pretend(monkeypatch, effect(percent, size))
+    found, printed = ask(tmp_path, seeds=40, prediction={"relu": verdict})
+    assert found.verdicts[0].verdict == verdict
+    assert "predicted rightly" in printed
+    confirmed = [job for job in jobs if job.config[2]["group"] == "confirmed"]
+    assert len(confirmed) < 80, "it stops when the rule has decided"
+    assert {job.config[0].optim.lr for job in confirmed} == {0.004}
+    assert not {job.seed for job in confirmed} & {job.seed for job in jobs if job not in confirmed}
+
+
+def test_what_cannot_be_decided_is_unresolved_and_says_what_could(tmp_path, monkeypatch):
+    jobs = pretend(monkeypatch, effect(-0.5, 0.04))
+    found, printed = ask(tmp_path, seeds=10)
+    assert found.verdicts[0].verdict == "unresolved"
+    assert "with probability 0.8" in printed
+    assert sum(job.config[2]["group"] == "confirmed" for job in jobs) == 20
+
+
+def test_a_decided_arm_gets_no_more_seeds(tmp_path, monkeypatch):
+    def score(arm, lr, seed):
+        return effect(-3.0)(arm, lr, seed) if arm == "silu" else effect(-0.4, 0.03)(arm, lr, seed)
+
+    jobs = pretend(monkeypatch, score)
+    arms = {"silu": {"ffn": "silu"}, "relu": {"ffn": "relu"}}
+    found, _ = ask(tmp_path, arms=arms, seeds=14)
+    count = {arm: sum(j.rung == arm and j.config[2]["group"] == "confirmed" for j in jobs)
+             for arm in ("baseline", "silu", "relu")}  # fmt: skip
+    assert count["silu"] < count["relu"] == count["baseline"] == 14
+    assert [v.verdict for v in found.verdicts] == ["better", "unresolved"]
+
+
+@pytest.mark.parametrize("bad", ["collapsed", "diverged", "undertrained"])
+def test_an_unfit_arm_is_its_own_verdict(tmp_path, monkeypatch, bad):
+    state = lambda arm, seed: bad if arm == "relu" and seed == 2 else "healthy"
+    pretend(monkeypatch, effect(-5.0), state)
+    found, printed = ask(tmp_path)
+    assert found.verdicts[0].verdict == bad
+    assert f"{bad}, so it is not compared with baseline" in printed
+
+
+def test_an_unfit_baseline_is_refused(tmp_path, monkeypatch):
+    pretend(
+        monkeypatch, effect(0.0), lambda arm, seed: "collapsed" if arm == "baseline" else "healthy"
+    )
+    with pytest.raises(UserError, match="the baseline is collapsed with seed 0"):
+        ask(tmp_path)
+
+
+def test_an_unfair_rate_is_said(tmp_path, monkeypatch):
+    def score(arm, lr, seed):
+        if arm == "relu":  # the larger the better
+            return effect(-3.0)(arm, 0.004, seed) - 5 * lr
+        return effect(-3.0)(arm, lr, seed)
+
+    pretend(monkeypatch, score)
+    _, printed = ask(tmp_path)
+    assert "LR not certified" in printed and "relu: its best rate is at the edge" in printed
+
+
+def test_a_folder_keeps_to_one_question(tmp_path, monkeypatch):
+    pretend(monkeypatch, effect(-3.0))
+    ask(tmp_path)
+    before = (tmp_path / "out/plan.json").read_bytes()
+    with pytest.raises(UserError, match="holds the answer to another question"):
+        ask(tmp_path, margin=0.5)
+    assert (tmp_path / "out/plan.json").read_bytes() == before
+
+
+def test_a_refused_question_trains_nothing(tmp_path, monkeypatch):
+    jobs = pretend(monkeypatch, effect(0.0))
+    with pytest.raises(UserError, match="2 design choices"):
+        ask(tmp_path, arms={"a": {"ffn": "relu", "norm": "none"}})
+    assert not jobs and not (tmp_path / "out/plan.json").exists()
+
+
+def test_twins_share_the_baselines_rate(tmp_path, monkeypatch):
+    jobs = pretend(monkeypatch, effect(0.0))
+    found, printed = ask(tmp_path, arms={"twin": {"salt": "t"}}, seeds=8)
+    assert found.rates["twin"] is found.rates["baseline"]
+    assert not any(j.rung == "twin" and j.config[2]["group"] == "tuning" for j in jobs)
+    assert "twin: an A/A twin" in printed
+
+
+def test_looks():
+    spec = Spec(arms={"a": {"ffn": "relu"}}, seeds=15)
+    first = fewest_pairs(0.01)
+    found = [list(look) for look in looks(spec, 1)]
+    assert found[0] == list(range(first))
+    assert [seed for look in found for seed in look] == list(range(15))
+    assert len(list(looks(Spec(arms={"a": {}}, seeds=3), 1))) == 1
