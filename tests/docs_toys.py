@@ -76,5 +76,9 @@ def fill_tree(root: Path, **toys: object) -> None:
         "detectable": {"power": 0.8, "rows": [{"pairs": 8, "e-process, alpha 0.01": 2.76}]},
     }  # fmt: skip
     atomic_write_json(root / "results/stats/null.json", study)
+    row = rate | {"ablations": 100, "said": {"better": 1, "unresolved": 99}}
+    twins = {"twins": 64, "design": "small", "train_bytes": 65_536, "mean": 2.5, "rows": [row]}
+    twins |= {"deviation_percent": 0.9, "environment": MACHINE}
+    atomic_write_json(root / "results/stats/twins.json", twins)
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/cpu.json", race)

@@ -44,6 +44,7 @@ def regions() -> dict[str, Region]:
         "constants-verdicts": verdicts.constants,
         "verdict-errors": verdicts.errors,
         "verdict-planted": verdicts.planted,
+        "verdict-twins": verdicts.twins,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
     }

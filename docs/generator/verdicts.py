@@ -9,6 +9,7 @@ from generator.tables import Project, conditions, paragraphs, table
 from mytnano.report import words
 
 FILE = "results/stats/null.json"
+TWINS = "results/stats/twins.json"
 
 CONSTANTS = [
     ("stats.eprocess", "G", "prior variance of the effect, in squared paired deviations"),
@@ -57,6 +58,35 @@ def _error_rows(what: str, rows: list[Row], told: tuple[str, ...]) -> list[tuple
         limits = f"{100 * row['low']:.2f} to {100 * row['high']:.2f}\u202f%"
         found.append((what, where, row["alpha"], f"{row['experiments']:,}", wrong, limits))
     return found
+
+
+def twins(project: Project) -> str:
+    """How often the rule was wrong on real runs that differ in nothing but their salt."""
+    study = project.read(TWINS)
+    if study is None:
+        return (
+            "No real twins have been trained in this tree: `docs/twins.py FOLDER` does that, and "
+            "`make docs` shows it."
+        )
+    rows = [
+        (
+            row["alpha"],
+            row["ablations"],
+            row["wrong"],
+            f"{100 * row['low']:.1f} to {100 * row['high']:.1f}\u202f%",
+            ", ".join(f"{count} {said}" for said, count in sorted(row["said"].items())),
+        )
+        for row in study["rows"]
+    ]
+    header = ("alpha", "pseudo-ablations", "wrong", "95 % limits", "said")
+    text = (
+        f"{study['twins']} twins of `{study['design']}`, {study['train_bytes'] // 1024} KiB of "
+        f"training text each, mean {study['mean']:.3f} BPB, deviation "
+        f"{study['deviation_percent']:.2f} % between twins; {study['twins'] // 2} pairs in each "
+        "pseudo-ablation, looked at after every one. Pairings share runs, so the limits are too "
+        "narrow for what they say."
+    )
+    return paragraphs(table(header, rows, header[:3]), f"{text} {conditions(study['environment'])}")
 
 
 def planted(project: Project) -> str:
