@@ -1,5 +1,8 @@
 """Plans: one design choice an arm, everything else matched, all refused before any compute."""
 
+import random
+import string
+
 import pytest
 import torch
 from lab_toys import TINY, question, where
@@ -30,8 +33,13 @@ REFUSED = [
     ({}, "it changes nothing"),
     ({"ffn": "gelu"}, "it changes only ffn, which is no design choice"),
     ({"ffn_width": 48}, "it changes only ffn_width, which is no design choice"),
-    ({"evaluations": 3}, "train.evaluations must not differ"),
-    ({"ffn": "relu", "salt": "x"}, "train.salt must not differ"),
+    ({"evaluations": 3}, "train.evaluations must be the baseline's"),
+    ({"ffn": "relu", "salt": "x"}, "train.salt must be the baseline's"),
+    ({"ffn": "relu", "window_bytes": 128}, "data.window_bytes must be the baseline's"),
+    ({"ffn": "relu", "batch_windows": 1}, "train.batch_windows must be the baseline's"),
+    ({"ffn": "relu", "width": 32}, "model.width must be the baseline's"),
+    ({"ffn": "relu", "joint": "no"}, "joint must be true or false"),
+    ({"tokenizer": "bpe:65536"}, "ask for bpe:[0-9]+, or give more text"),
     ({"heads": 3}, "arm 'a': model: Value error, width 16 must be a multiple"),
     ({"nothing": 3}, "arm 'a': 'nothing' is not a setting"),
 ]
@@ -93,6 +101,12 @@ def test_parameters_are_those_of_the_model(tmp_path):
     )
 
 
+def test_a_question_that_no_seeds_could_decide(tmp_path):
+    with pytest.raises(UserError, match=r"4 seeds cannot decide at alpha 0.01 .* it takes 6"):
+        planned(tmp_path, seeds=4)
+    assert planned(tmp_path, seeds=4, alpha=0.2)
+
+
 def test_the_hash_is_of_the_whole_plan(tmp_path):
     one, same = planned(tmp_path), planned(tmp_path)
     assert one.hash == same.hash and len(one.hash) == 12
@@ -112,10 +126,21 @@ def test_designs_to_start_from():
         starting_design("large")
 
 
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    """A text that supports the vocabularies of the built-in questions."""
+    chance = random.Random(0)
+    letters = string.ascii_lowercase
+    lexicon = ["".join(chance.choices(letters, k=chance.randint(3, 9))) for _ in range(1500)]
+    folder = tmp_path_factory.mktemp("varied")
+    (folder / "text.txt").write_text(" ".join(chance.choices(lexicon, k=20_000)))
+    return folder
+
+
 @pytest.mark.parametrize("name", builtin_names())
-def test_every_built_in_question_is_a_fair_plan(tmp_path, name):
-    spec = read_spec(name, corpus=question(tmp_path)["corpus"])
-    plan = make_plan(spec, where(tmp_path, spec.corpus), lambda sentence: None)
+def test_every_built_in_question_is_a_fair_plan(varied, name):
+    spec = read_spec(name, corpus=str(varied / "text.txt"))
+    plan = make_plan(spec, where(varied, spec.corpus), lambda sentence: None)
     for arm in plan.arms:
         assert arm.twin or arm.factors
         if spec.match == "flops":

@@ -44,6 +44,7 @@ def test_a_real_question_from_start_to_answer(tmp_path):
     plan = json.loads((tmp_path / "out/plan.json").read_text())
     assert plan["hash"] == found.plan.hash and plan["spec"]["seeds"] == 6
     answer = json.loads((tmp_path / "out/answer.json").read_text())
+    assert answer["final"] is True
     assert answer["arms"][0]["sentence"] == found.sentences[0]
     assert answer["arms"][0]["factors"] == ["model.ffn: gelu -> relu"]
     assert found.sentences[0] in printed and "FLOPs matched to 0.0%" in printed
@@ -142,6 +143,13 @@ def test_a_folder_keeps_to_one_question(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="holds the answer to another question"):
         ask(tmp_path, margin=0.5)
     assert (tmp_path / "out/plan.json").read_bytes() == before
+
+
+def test_a_plan_that_is_lost_is_not_made_up_for(tmp_path):
+    ask(tmp_path, seeds=4, alpha=0.2)
+    (tmp_path / "out/plan.json").write_text("{}")
+    with pytest.raises(UserError, match=r"plan.json is missing or damaged"):
+        ask(tmp_path, seeds=5, alpha=0.2)
 
 
 def test_a_refused_question_trains_nothing(tmp_path, monkeypatch):

@@ -46,6 +46,12 @@ MISTAKES = [
     ("arms: {a: {ffn: relu}}\nseeds: 2", "seeds: Input should be greater than or equal to 3"),
     ("arms: {a: {ffn: relu}}\nmatch: money", "match: Input should be 'flops', 'parameters'"),
     ("arms: {baseline: {ffn: relu}}", "no arm may be called 'baseline'"),
+    ("arms: {../x: {ffn: relu}}", "'../x' cannot be the name of an arm"),
+    ("arms: {'': {ffn: relu}}", "'' cannot be the name of an arm"),
+    ("arms: {a: {ffn: relu}, a: {ffn: silu}}", "is not YAML in line 1: 'a' twice"),
+    ("arms: {no: {ffn: relu}}", "Input should be a valid string"),
+    ("question: 2026-13-45", "is not YAML"),
+    ("question: " + "[" * 3000, "is not YAML"),
     ("arms: {a: {ffn: relu}}\nprediction: {b: better}", "names 'b', which is not an arm"),
     ("arms: {a: {ffn: relu}}\nprediction: {a: best}", "'best' is not a verdict"),
 ]

@@ -49,6 +49,12 @@ class Answer:
     environment: dict[str, Any]
 
     @property
+    def final(self) -> bool:
+        """Whether the rule has decided on every arm, or all seeds are spent."""
+        decided = all(verdict.verdict != "unresolved" for verdict in self.verdicts)
+        return decided or len(self.runs[self.plan.baseline.name]) == self.plan.spec.seeds
+
+    @property
     def sentences(self) -> list[str]:
         """One for each arm, without a full stop."""
         return [self.sentence(verdict) for verdict in self.verdicts]
@@ -71,7 +77,11 @@ class Answer:
             for name in (base.name, arm.name)
             if not self.rates[name].fair
         ]
-        return [matched, "LR fair" if not unfair else f"LR not certified, {', '.join(unfair)}"]
+        lr = "LR fair" if not unfair else f"LR not certified, {', '.join(unfair)}"
+        sized = [
+            each for each in arm.others if each.startswith("model.") and "own_code" not in each
+        ]
+        return [matched, lr, *(f"with {', '.join(sized)}" for _ in sized[:1])]
 
     def as_predicted(self, name: str) -> bool | None:
         """Whether an arm's verdict is the one that was predicted; None without a prediction."""
@@ -117,6 +127,7 @@ def as_json(found: Answer) -> dict[str, Any]:
     spec = found.plan.spec
     return {
         "question": spec.question,
+        "final": found.final,
         "plan_hash": found.plan.hash,
         "rule": asdict(spec.rule),
         "match": spec.match,

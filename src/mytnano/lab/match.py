@@ -7,6 +7,7 @@ import torch
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.flops import training_flops
+from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
 
 CLOSE = 0.01
@@ -21,7 +22,8 @@ def run_flops(config: RunConfig) -> float:
 
 def parameters(config: RunConfig) -> int:
     """All parameters of a resolved run's model; a tied table counts once."""
-    with torch.device("meta"):
+    # Users' modules may compute with values while they are made, which meta tensors do not have.
+    with torch.device("cpu" if references(config.model) else "meta"):
         return sum(p.numel() for p in Transformer(config.model).parameters())
 
 
@@ -58,6 +60,11 @@ def equal_parameters(arm: RunConfig, wanted: int) -> RunConfig:
         )
     thin = parameters(arm.but(model={"ffn_width": 1}))
     per_unit = parameters(arm.but(model={"ffn_width": 2})) - thin
+    if not per_unit:
+        raise UserError(
+            "parameters cannot be matched, as the arm's feed-forward network does not depend on "
+            "ffn_width: use match: flops or match: bytes"
+        )
     width = max(1, 1 + round((wanted - thin) / per_unit))
     matched = arm.but(model={"ffn_width": width})
     if abs(parameters(matched) / wanted - 1) > CLOSE:

@@ -17,10 +17,11 @@ from mytnano.errors import UserError
 from mytnano.files import json_text, sha256_bytes
 from mytnano.lab.contract import check_contract
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
-from mytnano.lab.settings import changed, differences
+from mytnano.lab.settings import BASELINES_ALONE, changed, differences
 from mytnano.lab.spec import BASELINE, JOINT, Spec
 from mytnano.ladder.cells import Where, supported_tokenizer
 from mytnano.model.own import code_hash, references
+from mytnano.stats.eprocess import fewest_pairs
 from mytnano.training.text import resolve
 
 FROM = "from"
@@ -99,7 +100,17 @@ def make_plan(spec: Spec, where: Where, say: Callable[[str], None]) -> Plan:
         _arm(name, changes, start, baseline, spec, where, say)
         for name, changes in spec.arms.items()
     )
+    _check_seeds(spec)
     return Plan(spec, baseline, arms)
+
+
+def _check_seeds(spec: Spec) -> None:
+    needed = fewest_pairs(spec.alpha / len(spec.arms))
+    if spec.seeds < needed:
+        raise UserError(
+            f"{spec.seeds} seeds cannot decide at alpha {spec.alpha:g} between "
+            f"{len(spec.arms)} arm(s) and the baseline, whatever they show: it takes {needed}"
+        )
 
 
 def _baseline(spec: Spec) -> RunConfig:
@@ -123,16 +134,16 @@ def _placed(design: RunConfig, spec: Spec, where: Where, say: Callable[[str], No
             "curve_bytes": max(4096, spec.validation_bytes // 8),
         },
     )
-    supported, sentence = supported_tokenizer(config.data, where.cache)
-    if sentence:
-        say(sentence)
-        config = config.but(data={"tokenizer": supported})
+    _, sentence = supported_tokenizer(config.data, where.cache)
+    if sentence:  # it would be called by the name of a vocabulary that it does not have
+        smaller = sentence.rpartition("; ")[2].removesuffix(" is used instead")
+        raise UserError(f"{sentence.rpartition('; ')[0]}: ask for {smaller}, or give more text")
     resolved = resolve(config, where.cache)
     own = references(resolved.model)
     if not own:
         return resolved
     resolved = resolved.but(model={"own_code": code_hash(own)})
-    check_contract(resolved.model)
+    check_contract(resolved)
     return resolved
 
 
@@ -149,9 +160,9 @@ def _arm(
     joint = wanted.pop(JOINT, False)
     try:
         design = changed(start, wanted)
-        factors = differences(start, design, "factor")
-        twin = not factors and differences(start, design) == [SALT]
-        _check(factors, bool(joint), twin, differences(start, design, "nuisance"), wanted)
+        every, factors = differences(start, design), differences(start, design, "factor")
+        twin = every == [SALT]
+        _check(factors, joint, twin, every, wanted)
         config = _matched(_placed(design, spec, where, say), baseline, spec)
     except UserError as error:
         raise UserError(f"arm '{name}': {error}") from None
@@ -166,12 +177,21 @@ def _arm(
 
 
 def _check(
-    factors: list[str], joint: bool, twin: bool, nuisance: list[str], wanted: dict[str, Any]
+    factors: list[str], joint: object, twin: bool, every: list[str], wanted: Mapping[str, Any]
 ) -> None:
-    others = [name for name in nuisance if name != SALT]
-    if others or (nuisance and not twin):
+    """Refuse an arm whose changes are not one design choice.
+
+    Args:
+        factors, every: names of the settings of that role, and of all, that differ.
+        joint: whether several choices are meant. twin: it is an A/A twin.
+        wanted: the arm's settings as given.
+    """
+    if not isinstance(joint, bool):
+        raise UserError("joint must be true or false")
+    shared = [name for name in every if name in BASELINES_ALONE or (name == SALT and not twin)]
+    if shared:
         raise UserError(
-            f"{', '.join(nuisance)} must not differ between arms, or it would be part of the answer"
+            f"{', '.join(shared)} must be the baseline's, or it would be part of the answer"
         )
     if not factors and not twin:
         what = f"only {', '.join(wanted)}, which is no design choice" if wanted else "nothing"

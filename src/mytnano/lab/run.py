@@ -26,6 +26,7 @@ from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import duration, progress_display
 from mytnano.runs.runner import run_jobs
+from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
@@ -130,9 +131,9 @@ def _answered(plan: Plan, bench: Bench, say: Callable[[str], None]) -> Answer:
             results[name][seed] = found[job.name]
         _check_baseline(results[plan.baseline.name])
         current = answer(plan, rates, results, conditions)
-        write_answer(current, bench.where.out)
         undecided = [v.name for v in current.verdicts if v.verdict == "unresolved"]
-        if not undecided:
+        write_answer(current, bench.where.out)
+        if not undecided or len(results[plan.baseline.name]) == plan.spec.seeds:
             break
         print_state(current, bench.console)
     print_answer(current, bench.console)
@@ -199,6 +200,11 @@ def _keep(plan: Plan, out: Path) -> None:
         UserError: the folder belongs to another question.
     """
     found = read_kept(out / PLAN)
+    if found is None and run_folders(out):
+        raise UserError(
+            f"{out} holds runs, but {PLAN} is missing or damaged, so nobody can tell what was "
+            "asked: choose another --out folder"
+        )
     if found is None:
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         write_kept(out / PLAN, None, {"hash": plan.hash, "written": date, **plan.content})

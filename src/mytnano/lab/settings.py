@@ -24,6 +24,13 @@ FIXED = {
 """Settings that the lab sets itself: the text, the budget, the seeds, the tuned rates."""
 
 
+BASELINES_ALONE = {
+    "data.window_bytes", "data.tokenizer_bytes", "train.batch_windows", "train.evaluations",
+    "model.width",
+}  # fmt: skip
+"""Sizes that a baseline may choose, and that an arm must share: context, steps, model size."""
+
+
 def full_name(name: str) -> str:
     """``ffn`` -> ``model.ffn``; a full name is itself.
 

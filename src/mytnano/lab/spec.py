@@ -14,6 +14,7 @@ Everything else has a default.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -27,6 +28,7 @@ from mytnano.errors import UserError
 from mytnano.stats.verdict import VERDICTS, Rule
 
 BASELINE = "baseline"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,47}")
 JOINT = "joint"
 """Key of an arm that changes several design choices at once, on purpose."""
 
@@ -69,6 +71,12 @@ class Spec(Frozen):
     def _sensible(self) -> Self:
         if not self.arms:
             raise ValueError("there are no arms: name at least one change")
+        for name in self.arms:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name[:40]}' cannot be the name of an arm, which names folders: use up to "
+                    "48 letters, digits, '-', '_', '+' and '.'"
+                )
         if BASELINE in self.arms:
             raise ValueError("no arm may be called 'baseline'")
         for name, expected in self.prediction.items():
@@ -116,7 +124,8 @@ def read_spec(source: str | Path | Mapping[str, Any] | Spec, **overrides: Any) -
         spec = Spec.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("str", "dict[str,any]"))
+        hidden = ("str", "dict[str,any]", "[key]")
+        place = ".".join(str(part) for part in first["loc"] if part not in hidden)
         reason = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{name}: {f'{place}: ' if place else ''}{reason}") from None
     _ = spec.rule
@@ -135,9 +144,9 @@ def overrides(words: Sequence[str]) -> dict[str, Any]:
         if not (name and equals):
             raise UserError(f"'{word}' is not FIELD=VALUE, such as seeds=40")
         try:
-            found[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"'{word}' has no value that YAML can read") from None
+            found[name] = yaml.load(text, Loader)
+        except BAD_YAML:
+            raise UserError(f"'{word[:60]}' has no value that YAML can read") from None
     return found
 
 
@@ -154,14 +163,35 @@ def _load(source: str | Path) -> dict[str, Any]:
             f"{', '.join(builtin_names())}"
         )
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, Loader)
+    except BAD_YAML as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{name} is not YAML{line}: mend it there") from None
+        what = f": {error.problem}" if isinstance(error, DuplicateKey) else ""
+        raise UserError(f"{name} is not YAML{line}{what}: mend it there") from None
     if not isinstance(content, dict):
         raise UserError(f"{name} must be fields with values, such as 'arms: ...'")
     return content
+
+
+class DuplicateKey(yaml.MarkedYAMLError):
+    """A key that stands twice, of which YAML would drop one without a word."""
+
+
+class Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise DuplicateKey(problem=f"'{key.value}' twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+BAD_YAML = (yaml.YAMLError, ValueError, RecursionError, TypeError)
+"""What reading YAML can raise: impossible dates and huge numbers are errors of Python's own."""
 
 
 def _text(path: Path) -> str:

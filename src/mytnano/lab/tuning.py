@@ -13,11 +13,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mytnano.lab.plan import Arm
-from mytnano.ladder.tune import Tuned, conclude, rate, search
+import numpy as np
 
-FIRST_SEED = 1000
-"""Tuning seeds count from here; confirmed runs from 0."""
+from mytnano.lab.plan import Arm
+from mytnano.ladder.tune import Tuned, rate, search
+
+FIRST_SEED = 1_000_000
+"""Tuning seeds count from here; confirmed runs from 0, and there are fewer."""
 
 SHARE = 0.25
 """Share of the margin that the rest of mistuning may cost (Wortsman et al. 2023 measure that cost
@@ -35,9 +37,10 @@ class Rate:
     Attributes:
         lr: the rate of the confirmed runs.
         tuned: how it was found.
-        error: standard error of its logarithm to base 2, from the tuning seeds; None with one seed.
-        cost: percent of BPB that this error may still cost; None if it cannot be told.
-        fair: interior or flat, and the cost within its share of the margin.
+        error: standard error of its logarithm to base 2; None if unknown, or if flat.
+        cost: percent of BPB that this error, or if flat an octave, may cost; None if unknown.
+        fair: interior and the cost within its share of the margin, or so flat that an octave of
+            mistuning costs no more.
         reason: why it is not, in a few words.
     """
 
@@ -70,36 +73,62 @@ def tune_rates(
         }
 
     found = search([arm.name for arm in arms], means)
-    return {name: certify(tuned, _by_seed(name, losses), margin) for name, tuned in found.items()}
+    noise = scatter([_table(name, losses) for name in found])
+    return {name: certify(tuned, noise, seeds, margin) for name, tuned in found.items()}
 
 
-def _by_seed(name: str, losses: dict[Key, float]) -> list[dict[float, float]]:
+def _table(name: str, losses: dict[Key, float]) -> np.ndarray:
+    """An arm's finite losses, (rates, seeds)."""
+    rates = sorted({e for arm, e, _ in losses if arm == name})
     seeds = sorted({seed for arm, _, seed in losses if arm == name})
-    return [{e: loss for (arm, e, s), loss in losses.items() if (arm, s) == (name, seed)}
-            for seed in seeds]  # fmt: skip
+    table = np.array([[losses[name, e, seed] for seed in seeds] for e in rates])
+    return table[np.isfinite(table).all(axis=1)]
 
 
-def certify(tuned: Tuned, by_seed: list[dict[float, float]], margin: float) -> Rate:
+def scatter(tables: list[np.ndarray]) -> float | None:
+    """Standard deviation of a loss beyond what its rate and its seed explain; None if unknown.
+
+    Pooled over the arms: what is left of (rates, seeds) after both means are taken out. A seed's
+    own part moves all rates alike, so it does not move the best one.
+    """
+    squares, freedom = 0.0, 0
+    for table in tables:
+        rates, seeds = table.shape
+        rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+        squares += float((rest**2).sum())
+        freedom += (rates - 1) * (seeds - 1)
+    return math.sqrt(squares / freedom) if freedom > 0 else None
+
+
+def certify(tuned: Tuned, noise: float | None, seeds: int, margin: float) -> Rate:
     """Whether a rate is good enough for the question.
 
-    The vertex of each tuning seed on its own shows how uncertain the rate is; the parabola turns an
-    error ``e`` of log2(rate) into a loss of ``curvature * e^2``.
+    The vertex of the parabola through losses ``a, b, c`` lies ``(a - c) / (4 k)`` octaves from the
+    middle one, with ``k = (a + c) / 2 - b``; the noise of the three gives it an error ``e``, and
+    the parabola turns that into a loss of ``k e^2``.
+
+    Args:
+        noise: from :func:`scatter`, of one run. seeds: runs behind each point.
+        margin: percent of BPB that would not matter.
     """
-    lowest = min((loss for _, loss in tuned.points), default=math.inf)
-    if tuned.flat:
-        return Rate(tuned.lr, tuned, None, 0.0, True)
+    best = min(tuned.points, key=lambda point: point[1])
+    allowed = SHARE * margin
+    near = [loss for lr, loss in tuned.points if abs(math.log2(lr / best[0])) < 1.01]
+    spread = 100 * (max(near) / best[1] - 1)  # percent that an octave of mistuning costs
+    if len(near) == 3 and spread <= allowed:
+        return Rate(tuned.lr, tuned, None, spread, True)
     if not tuned.interior:
         return Rate(tuned.lr, tuned, None, None, False, "its best rate is at the edge of the grid")
-    if tuned.curvature is None or not math.isfinite(lowest):
+    if tuned.curvature is None or tuned.curvature <= 0:
         return Rate(tuned.lr, tuned, None, None, False, "rates beside the best one diverged")
-    if len(by_seed) < 2:
+    if noise is None:
         return Rate(tuned.lr, tuned, None, None, False, "one tuning seed tells no error")
-    vertices = [math.log2(conclude(losses).lr) for losses in by_seed]
-    error = statistics.stdev(vertices) / math.sqrt(len(vertices))
-    cost = 100 * tuned.curvature * error**2 / lowest
-    if cost <= SHARE * margin:
+    k, shift = tuned.curvature, math.log2(tuned.lr / best[0])
+    error = noise / math.sqrt(seeds) * math.sqrt(1 / 8 + 1.5 * shift**2) / k
+    cost = 100 * k * error**2 / best[1]
+    if cost <= allowed:
         return Rate(tuned.lr, tuned, error, cost, True)
-    reason = f"its rate may still cost {cost:.2g} %, more than {SHARE * margin:.2g} %"
+    reason = f"its rate may still cost {cost:.2g} %, more than {allowed:.2g} %"
     return Rate(tuned.lr, tuned, error, cost, False, reason)
 
 

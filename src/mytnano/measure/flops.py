@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mytnano.config import ModelConfig, is_own
@@ -21,7 +22,8 @@ def forward_flops_per_token(model: ModelConfig) -> float:
     """Average over the positions of a full window of ``model.context`` tokens."""
     head = 2 * model.width * model.vocab_size
     places = own_flops(model.positions, model) if is_own(model.positions) else 0
-    return head + places + model.layers * (_mixer(model) + _feed_forward(model))
+    blocks = model.layers * (_mixer(model) + _feed_forward(model))
+    return head + places + blocks + (_norms(model) if model.layers else 0)
 
 
 def training_flops(model: ModelConfig, tokens: int) -> float:
@@ -49,10 +51,33 @@ def _feed_forward(model: ModelConfig) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def own_flops(reference: str, model: ModelConfig) -> float:
-    """Forward operations a token of a user's module, as PyTorch counts those of a whole window."""
-    module = build_own(reference, model)
-    x = torch.zeros(1, model.context, model.width)  # (1, T, D)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+def own_flops(reference: str, model: ModelConfig, argument: int | None = None) -> float:
+    """Forward operations a token of a user's module, over a whole window.
+
+    PyTorch counts the matrix products in windows of T and of T/2 tokens. What grows with the square
+    of T is charged by half, as our own attention is, whose other half nobody needs; attention
+    counts as its products whichever kernel computes it. Element-wise work is free, here as there.
+
+    Args:
+        argument: what the module is made with instead of the config: a norm's width.
+    """
+    module = build_own(reference, model if argument is None else argument).eval()
+    T, half = model.context, max(1, model.context // 2)
+    whole, part = (_counted(module, length, model.width) for length in (T, half))  # a token each
+    square = (whole - part) / (T - half) if half < T else 0.0
+    return whole - max(0.0, square) * T / 2
+
+
+def _counted(module: torch.nn.Module, length: int, width: int) -> float:
+    x = torch.zeros(1, length, width)  # (1, T, D)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(x)
-    return counter.get_total_flops() / model.context
+    return counter.get_total_flops() / length
+
+
+def _norms(model: ModelConfig) -> float:
+    """Users' norms; ours have no matrix products."""
+    if not is_own(model.norm):
+        return 0
+    count = model.layers * (1 + (model.ffn != "none")) + (model.norm_place == "pre")
+    return count * own_flops(model.norm, model, model.width)

@@ -31,6 +31,9 @@ from mytnano.config import ModelConfig
 from mytnano.model.own import own_modules
 from mytnano.model.transformer import Transformer
 
+WRITES = "into_the_stream"
+"""Attribute of a user's class that names its weights of that kind."""
+
 INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
 
 
@@ -59,8 +62,17 @@ def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
     for place, module in own_modules(model):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, place, salt))
-            module.load_state_dict(module.remade().state_dict())
-        done |= {f"{place}.{name}" for name, _ in module.named_parameters()}
+            fresh = module.remade()
+        for (name, parameter), (_, value) in zip(
+            module.named_parameters(), fresh.named_parameters(), strict=True
+        ):
+            zero = model.config.init == "zero-out" and name in getattr(module, WRITES, ())
+            parameter.copy_(torch.zeros_like(value) if zero else value)
+            done.add(f"{place}.{name}")
+        for (_, buffer), (_, value) in zip(
+            module.named_buffers(), fresh.named_buffers(), strict=True
+        ):
+            buffer.copy_(value)
     return done
 
 

@@ -11,7 +11,8 @@ setting        is called as                must return
 
 ``config`` is the :class:`~mytnano.config.ModelConfig`, x is (B, T, D). Initial weights are those
 that the module's ``__init__`` draws from PyTorch's generator, which is seeded for each place in the
-model, so that runs repeat and pair as with our own modules.
+model, so that runs repeat and pair as with our own modules. A design of ``init: zero-out`` also
+zeroes the weights that the class names in ``into_the_stream = ("down.weight",)``, as it does ours.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def build_own(reference: str, argument: ModelConfig | int) -> nn.Module:
     make = load_class(reference)
     try:
         module = make(argument)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = "the width" if isinstance(argument, int) else "the model's config"
         raise UserError(
             f"{reference} cannot be made from {kind}: {type(error).__name__}: {error}"
@@ -95,7 +96,7 @@ def _run(path: Path, digest: str) -> Any:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path.name} cannot be run: {type(error).__name__}: {error}") from None
     return module
 

@@ -165,7 +165,7 @@ class Run:
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
-        if self.config.model.dropout:
+        if self.config.model.dropout or self.config.model.own_code:
             # Dropout draws from PyTorch's global stream: keyed by step, a resumed run repeats it.
             torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
         return self.engine.gradients(x, y)
