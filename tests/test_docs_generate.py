@@ -149,6 +149,12 @@ def test_another_precision_is_compared_run_by_run(filled):
     assert "bf16 is higher in 2 of them" in text
 
 
+def test_answers_of_the_lab_are_shown_with_their_prediction(filled):
+    text = regions()["lab-answers"](Project(filled))
+    assert "**Is it?**" in text
+    assert "- relu is worse than baseline — predicted worse, rightly" in text
+
+
 def test_dependencies_are_those_of_the_project(tree):
     pinned = dict(
         line.split("==") for line in (tree / "constraints.txt").read_text().split() if "==" in line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from generator import designs, findings, ladder, precision, rungs, sources, verdicts
+from generator import designs, findings, lab, ladder, precision, rungs, sources, verdicts
 from generator.tables import Project
 from mytnano.designs.rungs import RUNGS
 
@@ -45,6 +45,7 @@ def regions() -> dict[str, Region]:
         "verdict-errors": verdicts.errors,
         "verdict-planted": verdicts.planted,
         "verdict-twins": verdicts.twins,
+        "lab-answers": lab.answers,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
     }
