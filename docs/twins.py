@@ -50,7 +50,7 @@ def train_twins(out: Path, count: int, console: Console) -> tuple[list[float], d
     where = Where(DataConfig(), out, precision, "cpu")
     bench = Bench(where, count_workers(None, "cpu"), speeds[precision], console)
     with folder_lock(out):
-        plan = make_plan(spec, where, console.print)
+        plan = make_plan(spec, where)
         jobs = [bench.job(arm, LR, 0, "confirmed") for arm in plan.arms]
         results = bench.train(jobs)
     conditions = environment("cpu", precision) | {"workers": bench.workers}

@@ -17,7 +17,7 @@ from mytnano.model.transformer import Transformer
 
 def planned(folder, **fields):
     spec = read_spec(question(folder, **fields))
-    return make_plan(spec, where(folder, spec.corpus), lambda sentence: None)
+    return make_plan(spec, where(folder, spec.corpus))
 
 
 def test_the_arm_differs_in_one_factor(tmp_path):
@@ -140,7 +140,7 @@ def varied(tmp_path_factory):
 @pytest.mark.parametrize("name", builtin_names())
 def test_every_built_in_question_is_a_fair_plan(varied, name):
     spec = read_spec(name, corpus=str(varied / "text.txt"))
-    plan = make_plan(spec, where(varied, spec.corpus), lambda sentence: None)
+    plan = make_plan(spec, where(varied, spec.corpus))
     for arm in plan.arms:
         assert arm.twin or arm.factors
         if spec.match == "flops":

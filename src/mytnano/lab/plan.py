@@ -7,7 +7,7 @@ may differ (several only in an arm that says ``joint: true``), ``matched`` ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class Plan:
         return sha256_bytes(json_text(self.content).encode())[:12]
 
 
-def make_plan(spec: Spec, where: Where, say: Callable[[str], None]) -> Plan:
+def make_plan(spec: Spec, where: Where) -> Plan:
     """Resolve, check and match every arm.
 
     Raises:
@@ -94,11 +94,10 @@ def make_plan(spec: Spec, where: Where, say: Callable[[str], None]) -> Plan:
             designs that cannot be matched.
     """
     start = _baseline(spec)
-    base = _placed(start, spec, where, say)
+    base = _placed(start, spec, where)
     baseline = Arm(BASELINE, base)
     arms = tuple(
-        _arm(name, changes, start, baseline, spec, where, say)
-        for name, changes in spec.arms.items()
+        _arm(name, changes, start, baseline, spec, where) for name, changes in spec.arms.items()
     )
     _check_seeds(spec)
     return Plan(spec, baseline, arms)
@@ -120,7 +119,7 @@ def _baseline(spec: Spec) -> RunConfig:
     return changed(starting_design(str(changes.pop(FROM, "small"))), changes)
 
 
-def _placed(design: RunConfig, spec: Spec, where: Where, say: Callable[[str], None]) -> RunConfig:
+def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
     """A design under the question's budget, on its text, on this machine, resolved."""
     learned = design.data.tokenizer.startswith("bpe:")
     config = design.but(
@@ -154,7 +153,6 @@ def _arm(
     baseline: Arm,
     spec: Spec,
     where: Where,
-    say: Callable[[str], None],
 ) -> Arm:
     wanted = dict(changes)
     joint = wanted.pop(JOINT, False)
@@ -163,7 +161,7 @@ def _arm(
         every, factors = differences(start, design), differences(start, design, "factor")
         twin = every == [SALT]
         _check(factors, joint, twin, every, wanted)
-        config = _matched(_placed(design, spec, where, say), baseline, spec)
+        config = _matched(_placed(design, spec, where), baseline, spec)
     except UserError as error:
         raise UserError(f"arm '{name}': {error}") from None
     others = [each for each in differences(baseline.config, config) if each not in factors]

@@ -104,7 +104,7 @@ def ablate(
         say(f"{corpus.name}: {note}")
     with folder_lock(out):
         where = Where(data, out, _settled_precision(out, device), device)
-        plan = make_plan(spec, where, say)
+        plan = make_plan(spec, where)
         _keep(plan, out)
         speed = tokens_per_second(where.precision, device, 1)
         bench = Bench(where, count_workers(workers, device), speed, console)
@@ -114,7 +114,7 @@ def ablate(
 
 def _answered(plan: Plan, bench: Bench, say: Callable[[str], None]) -> Answer:
     print_plan(plan, bench.console)
-    say(f"at most {duration(_longest(plan, bench))} on this machine, less if it is decided earlier")
+    say(f"about {duration(_longest(plan, bench))} on this machine if every seed is needed")
     conditions = environment(bench.where.device, bench.where.precision)
     rates = _rates(plan, bench)
     results: dict[str, dict[int, dict[str, Any]]] = {arm.name: {} for arm in plan.every}

@@ -1,7 +1,7 @@
 """Which arithmetic pays on this machine: measured in a second, then written into every config.
 
 Without units for it (AVX512-BF16, AMX) a processor multiplies bf16 matrices far slower than fp32
-ones, here 50 times. One product tells, so that no training step has to.
+ones, on one such CPU about a hundred times. One product tells, so that no training step has to.
 """
 
 from __future__ import annotations
