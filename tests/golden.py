@@ -1,6 +1,6 @@
-"""Losses that the golden test remembers: ``python tests/golden.py`` writes golden.json anew.
+"""Losses and defaults that the golden test remembers: ``python tests/golden.py`` writes them anew.
 
-It refuses as long as ``SEMANTICS`` is not bumped, if the numbers moved.
+It refuses as long as ``SEMANTICS`` is not bumped, if the numbers or a known default moved.
 """
 
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
 
-from mytnano.config import SEMANTICS
+from mytnano.config import SEMANTICS, RunConfig
 from mytnano.text.batches import Windows
 from mytnano.training.engine import Engine
 from mytnano.training.schedule import learning_rate
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 20
+EMPTY = {"semantics": 0, "defaults": {}, "losses": {}}
 EXPLICIT = {"mixer": "attention", "heads": 2, "kv_heads": 2, "positions": "learned", "width": 24}
 CONFIGS = {
     "mean": {"model": {"width": 24, "layers": 1, "positions": "learned"}},
@@ -70,18 +71,34 @@ def moved(name: str, before: list[float], now: list[float]) -> bool:
     return not all(math.isclose(a, b, rel_tol=tolerance(name)) for a, b in pairs)
 
 
+def defaults() -> dict[str, object]:
+    """``section.field`` -> default: the fields that a run's hash leaves out."""
+    return {
+        f"{section}.{field}": value
+        for section, fields in RunConfig().model_dump().items()
+        for field, value in fields.items()
+    }
+
+
+def moved_defaults(known: dict[str, object]) -> list[str]:
+    """Known fields that are gone or have another default; a new field is none of them."""
+    now = defaults()
+    return [name for name, value in known.items() if name not in now or now[name] != value]
+
+
 def main() -> None:
     torch.set_num_threads(1)
     now = {name: losses(name) for name in CONFIGS}
-    known = json.loads(FILE.read_text()) if FILE.exists() else {"semantics": 0, "losses": {}}
-    changed = [
+    known = json.loads(FILE.read_text()) if FILE.exists() else EMPTY
+    changed = moved_defaults(known["defaults"]) + [
         name
         for name, old in known["losses"].items()
         if name not in now or moved(name, old, now[name])
     ]
     if changed and known["semantics"] == SEMANTICS:
         sys.exit(f"numbers moved ({', '.join(changed)}): bump SEMANTICS in mytnano/config.py first")
-    FILE.write_text(json.dumps({"semantics": SEMANTICS, "losses": now}, indent=1) + "\n")
+    found = {"semantics": SEMANTICS, "defaults": defaults(), "losses": now}
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

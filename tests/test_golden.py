@@ -16,6 +16,20 @@ def test_semantics_is_that_of_the_file():
     assert KNOWN["losses"].keys() == golden.CONFIGS.keys(), MENDED_BY
 
 
+def test_known_defaults_have_not_moved():
+    """A run's hash leaves fields at their default out, so a default that moves would pass for the
+    old one."""
+    assert not golden.moved_defaults(KNOWN["defaults"]), MENDED_BY
+    assert KNOWN["defaults"].keys() == golden.defaults().keys(), "run `python tests/golden.py`"
+
+
+def test_a_moved_default_is_noticed():
+    assert golden.moved_defaults({"model.layers": 5, "model.gone": 1}) == [
+        "model.layers",
+        "model.gone",
+    ]
+
+
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_losses_are_the_known_ones(name):
     now = golden.losses(name)

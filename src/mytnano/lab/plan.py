@@ -82,8 +82,12 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits over :attr:`content`: fixed before the first run."""
-        return sha256_bytes(json_text(self.content).encode())[:12]
+        """Twelve hex digits over all that decides the answer: fixed before the first run."""
+        decisive = {
+            "spec": self.spec.model_dump(exclude_defaults=True),
+            "arms": {arm.name: arm.config.hash for arm in self.every},
+        }
+        return sha256_bytes(json_text(decisive).encode())[:12]
 
 
 def make_plan(spec: Spec, where: Where) -> Plan:
