@@ -157,6 +157,12 @@ class DataConfig(Frozen):
     window_bytes: int = setting(
         "matched", "bytes of text that one window spans on average", default=256, ge=8
     )
+    cross_documents: bool = setting(
+        "factor",
+        "whether a training window that holds parts of several documents is read as one text; "
+        "without it attention stops at the end of a document",
+        default=True,
+    )
 
 
 class OptimConfig(Frozen):
@@ -247,6 +253,12 @@ class RunConfig(Frozen):
             for name, value in changes.items()
         }
         return super().but(**merged)
+
+    @pydantic.model_validator(mode="after")
+    def _documents_apart(self) -> Self:
+        if not self.data.cross_documents and self.model.layers and self.model.mixer != "attention":
+            raise ValueError("only attention can keep documents apart: set data.cross_documents")
+        return self
 
     @property
     def steps(self) -> int:

@@ -24,7 +24,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         q: (B, H, Tq, K). k: (B, H, Tk, K).
-        mask: (Tq, Tk), -inf where a query may not look and 0 elsewhere.
+        mask: (Tq, Tk) or (B, 1, Tq, Tk), -inf where a query may not look and 0 elsewhere.
 
     Returns:
         (B, H, Tq, Tk), rows sum to one.
@@ -48,8 +48,12 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     if q.device.type == "cpu" and T <= TILED_UP_TO:
         tiles = [slice(start, min(start + TILE, T)) for start in range(0, T, TILE)]
         rows = [
-            explicit_attention(q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], mask[t, : t.stop])
+            explicit_attention(
+                q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], mask[..., t, : t.stop]
+            )
             for t in tiles
         ]  # (B, H, TILE, K) each
         return torch.cat(rows, dim=2)
+    if mask.ndim > 2:  # not only causal: documents are kept apart
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)

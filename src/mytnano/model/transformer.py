@@ -186,14 +186,19 @@ class Transformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return self.encode(self.embedding(ids))  # (B, T, D)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Embedded tokens (B, T, D) to the states that enter the head (B, T, D)."""
+    def encode(self, x: Tensor, documents: Tensor | None = None) -> Tensor:
+        """Embedded tokens (B, T, D) to the states that enter the head (B, T, D).
+
+        ``documents`` (B, T), from :func:`documents_of`, keeps attention within each document.
+        """
         T = x.shape[1]
         if self.position is not None:
             x = x + self.position.weight[:T]  # (B, T, D)
         if self.own_position is not None:
             x = self.own_position(x)  # (B, T, D)
         tables = self.tables(T, x)
+        if documents is not None:
+            tables = tables._replace(mask=apart(tables.mask, documents))
         for block in self.blocks:
             x = block(x, tables)  # (B, T, D)
         return x if self.final_norm is None else self.final_norm(x)  # (B, T, D)
@@ -207,6 +212,20 @@ class Transformer(nn.Module):
         if key not in self._tables:
             self._tables[key] = build_tables(self.config, T, like)
         return self._tables[key]
+
+
+def documents_of(ids: Tensor, end_of_document: int) -> Tensor:
+    """Which document of its window each token is in: ids (B, T) to (B, T), from 0 or 1 upwards.
+
+    The end-of-document before a document belongs to it, as the symbol that starts it.
+    """
+    return (ids == end_of_document).cumsum(1)
+
+
+def apart(mask: Tensor, documents: Tensor) -> Tensor:
+    """A causal mask (T, T) that is also shut between documents (B, T): (B, 1, T, T)."""
+    other = documents[:, None, :, None] != documents[:, None, None, :]  # (B, 1, T, T)
+    return mask.masked_fill(other, -math.inf)  # (B, 1, T, T)
 
 
 def build_tables(config: ModelConfig, T: int, like: Tensor) -> Tables:

@@ -152,13 +152,13 @@ def _notes(request: Request) -> list[str]:
 def _settle(request: Request) -> None:
     """Write down what the folder is for, or find that it is for this."""
     path = request.out / PLAN
-    if not path.exists():
-        if list(request.out.glob("*.bin")):
-            raise UserError(
-                f"'{request.out}' holds .bin files of something else: choose another --out folder"
-            )
+    if not list(request.out.glob("*.bin")):
         atomic_write_json(path, request.plan)
         return
+    if not path.exists():
+        raise UserError(
+            f"'{request.out}' holds .bin files of something else: choose another --out folder"
+        )
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

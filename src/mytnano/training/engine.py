@@ -22,7 +22,7 @@ from mytnano.config import RunConfig
 from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
-from mytnano.model.transformer import Transformer
+from mytnano.model.transformer import Transformer, documents_of
 
 MICRO_TOKENS = 4096
 """Tokens of one pass on a CPU, so that activations stay in its cache; gradients add in fp32."""
@@ -44,6 +44,7 @@ class Engine:
         initialise(model, config.train.seed, config.train.salt)
         model = model.to(config.train.device)
         self.clip = config.optim.grad_clip
+        self.cross_documents = config.data.cross_documents
         self.low_precision = config.train.precision == "bf16"
         self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.model = model.to(torch.bfloat16) if self.low_precision else model
@@ -67,7 +68,7 @@ class Engine:
         head = self.model.head.weight.detach()  # (V, D)
         for ids, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
             embedded = self.model.embedding(ids).detach().requires_grad_()  # (B, T, D)
-            states = self.encode(embedded)  # (B, T, D)
+            states = self.encode(embedded, *self._documents(ids))  # (B, T, D)
             loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad)
             loss.backward()
             self.table_grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, 1).float())
@@ -102,6 +103,12 @@ class Engine:
         for name, parameter in model.named_parameters():
             parameter.copy_(self.masters[name])
         return model
+
+    def _documents(self, ids: Tensor) -> tuple[Tensor, ...]:
+        """What keeps the documents of windows (B, T) apart; nothing where they are one text."""
+        return (
+            () if self.cross_documents else (documents_of(ids, self.model.config.vocab_size - 1),)
+        )
 
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
         rows = max(1, MICRO_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
