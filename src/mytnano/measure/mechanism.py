@@ -87,5 +87,12 @@ def block_norms(model: Transformer, tensors: dict[str, Tensor]) -> list[float]:
     squares = [0.0] * len(model.blocks)
     for name, tensor in tensors.items():
         if name.startswith("blocks."):
-            squares[int(name.split(".")[1])] += tensor.float().square().sum().item()
+            squares[int(name.split(".")[1])] += square_sum(tensor)
     return [math.sqrt(s) for s in squares]
+
+
+def square_sum(tensor: Tensor) -> float:
+    """Sum of squares of a tensor; of all of it where ranks hold a part each."""
+    total = tensor.float().square().sum()
+    # What ``item`` gives of a sum over shards is this rank's own part.
+    return (total.full_tensor() if hasattr(total, "full_tensor") else total).item()

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -37,22 +38,28 @@ WRITES = "into_the_stream"
 INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
 
 
-def initialise(model: Transformer, seed: int, salt: str = "") -> None:
+Put = Callable[[Tensor, Tensor], object]
+"""Copies a whole value into a parameter or buffer, of which this process may hold a part only."""
+
+
+def initialise(model: Transformer, seed: int, salt: str = "", put: Put = Tensor.copy_) -> None:
     """Fill every parameter in place from ``(seed, its name, salt)``.
 
     A tensor's values do not depend on which other tensors exist, so two designs with the same seed
     share all the weights that they have in common (common random numbers), and another salt gives
-    an independent twin.
+    an independent twin. Nor do they depend on how many processes share the model.
     """
     with torch.no_grad():
-        own = initialise_own(model, seed, salt)
+        own = initialise_own(model, seed, salt, put)
         for name, parameter in model.named_parameters():
             if name not in own:
                 value = initial_value(name, tuple(parameter.shape), model.config, seed, salt)
-                parameter.copy_(value)
+                put(parameter, value)
 
 
-def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
+def initialise_own(
+    model: Transformer, seed: int, salt: str, put: Put = Tensor.copy_
+) -> set[str]:
     """Give users' modules what their ``__init__`` draws from ``(seed, place, salt)``.
 
     Returns:
@@ -67,12 +74,12 @@ def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
             module.named_parameters(), fresh.named_parameters(), strict=True
         ):
             zero = model.config.init == "zero-out" and name in getattr(module, WRITES, ())
-            parameter.copy_(torch.zeros_like(value) if zero else value)
+            put(parameter, torch.zeros_like(value) if zero else value)
             done.add(f"{place}.{name}")
         for (_, buffer), (_, value) in zip(
             module.named_buffers(), fresh.named_buffers(), strict=True
         ):
-            buffer.copy_(value)
+            put(buffer, value)
     return done
 
 
