@@ -204,7 +204,7 @@ class DataConfig(Frozen):
         "matched", "bytes of text that one window spans on average", default=256, ge=8
     )
     vocab_multiple: int = setting(
-        "nuisance",
+        "matched",
         "round the model's vocabulary up to a multiple of this, with ids that no text has, for "
         "even matrix products and shards",
         default=1,

@@ -27,7 +27,7 @@ from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
-from mytnano.training.engine import Engine, build_optimizer, compiled
+from mytnano.training.engine import Engine, build_optimizer, compiled, recompute_blocks
 
 
 class ShardedEngine(Engine):
@@ -42,6 +42,7 @@ class ShardedEngine(Engine):
         self.config, self.world = config, world
         self.clip = config.optim.grad_clip
         self.low_precision = False  # no second copy to refresh: FSDP casts what it gathers
+        self.micro_windows = config.train.micro_windows
         with torch.device("meta"):
             self.model = Transformer(config.model)
         shard(self.model, config, world)
@@ -71,22 +72,9 @@ class ShardedEngine(Engine):
         dist.all_reduce(total)
         return total
 
-    def update(self, lr: float) -> Tensor:
-        """As the plain engine's; the norm is that of the whole gradient, on every rank."""
-        masters = list(self.masters.values())
-        norm = self.gradient_norm()
-        if self.clip:
-            torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=False)
-        return norm
-
     def gradient_norm(self) -> Tensor:
-        """The global norm of the gradients, before clipping."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.masters.values()], foreach=True)
-        return whole(norm)
+        """The norm of the whole gradient before clipping, on every rank."""
+        return whole(super().gradient_norm())
 
     @torch.no_grad()
     def exact_model(self) -> Transformer:
@@ -107,10 +95,13 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
         if low
         else MixedPrecisionPolicy()
     )
-    for block in model.blocks:
-        if config.train.compile:
+    if config.train.compile:
+        for block in model.blocks:
             # The arithmetic alone: the hooks that gather weights stay outside of the graph.
             block.forward = compiled(block.forward)
+    if config.train.recompute:
+        recompute_blocks(model)
+    for block in model.blocks:
         fully_shard(block, mesh=world.mesh, mp_policy=policy)
     model.loss = types.MethodType(_loss, model)
     fully_shard(model, mesh=world.mesh, mp_policy=policy)

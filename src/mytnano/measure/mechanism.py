@@ -87,12 +87,11 @@ def block_norms(model: Transformer, tensors: dict[str, Tensor]) -> list[float]:
     squares = [0.0] * len(model.blocks)
     for name, tensor in tensors.items():
         if name.startswith("blocks."):
-            squares[int(name.split(".")[1])] += square_sum(tensor)
+            squares[int(name.split(".")[1])] += gathered(tensor.float().square().sum())
     return [math.sqrt(s) for s in squares]
 
 
-def square_sum(tensor: Tensor) -> float:
-    """Sum of squares of a tensor; of all of it where ranks hold a part each."""
-    total = tensor.float().square().sum()
-    # What ``item`` gives of a sum over shards is this rank's own part.
+def gathered(total: Tensor) -> float:
+    """A scalar on the host. Of a sum or norm over shards (a DTensor), whose ``item`` would be this
+    rank's own part, it is that of the whole tensor."""
     return (total.full_tensor() if hasattr(total, "full_tensor") else total).item()
