@@ -116,8 +116,9 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
 def _loss(self: Transformer, ids: Tensor, targets: Tensor, scale: float) -> Tensor:
     """Summed loss of (B, T) ids, times ``scale``: within one call, as FSDP holds embedding and head
     whole for as long as a forward method runs and its gradient is due."""
-    states = self.encode(_Lookup.apply(self.embedding.weight, ids))  # (B, T, D)
-    return head_loss(states, self.head.weight, targets, scale)
+    rows = [_Lookup.apply(table.weight, ids) for table in self.lookups()]  # (B, T, D), ...
+    states = self.encode(*rows)  # (B, T, D)
+    return head_loss(states, self.head.weight, targets, scale, softcap=self.config.softcap)
 
 
 class _Lookup(torch.autograd.Function):

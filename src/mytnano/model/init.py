@@ -36,7 +36,8 @@ from torch import Tensor
 
 from mytnano.config import ModelConfig
 from mytnano.model.own import own_modules
-from mytnano.model.transformer import Transformer
+from mytnano.model.scaling import init_factor, residual_layers
+from mytnano.model.transformer import TABLES, Transformer
 
 WRITES = "into_the_stream"
 """Attribute of a user's class that names its weights of that kind."""
@@ -94,9 +95,17 @@ def initialise_own(
 def initial_value(
     name: str, shape: tuple[int, ...], config: ModelConfig, seed: int, salt: str
 ) -> Tensor:
-    """The fp32 starting value of one named tensor, by the table above."""
+    """The fp32 starting value of one named tensor, by the table above and the design's scaling."""
     if len(shape) == 1:
         return torch.zeros(shape) if name.endswith(("bias", "x0_scales")) else torch.ones(shape)
+    value = _unscaled_value(name, shape, config, seed, salt)
+    factor = init_factor(name, config, hidden=not name.startswith(TABLES))
+    return value if factor == 1 else value * factor
+
+
+def _unscaled_value(
+    name: str, shape: tuple[int, ...], config: ModelConfig, seed: int, salt: str
+) -> Tensor:
     table = name.startswith(("embedding", "position"))
     into_the_stream = name.endswith(INTO_THE_STREAM)
     if config.init in SILENT and into_the_stream:
@@ -107,7 +116,7 @@ def initial_value(
     if config.init in ("torch", "zero-out") and not table:
         bound = 1 / math.sqrt(shape[1])
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
-    residual = 1 / math.sqrt(2 * max(config.layers, 1))
+    residual = 1 / math.sqrt(2 * residual_layers(config))
     modern = 0.02 if config.tied else 1.0
     if not table:
         modern = 0.001 if name.startswith("head") else 1 / math.sqrt(shape[1])

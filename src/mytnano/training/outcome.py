@@ -143,4 +143,5 @@ def continuation(model: Transformer, text: Text) -> str:
     tokenizer = text.tokenizer
     prompt = [tokenizer.eod_id, *tokenizer.encode(PROMPT.encode()).tolist()]
     count = round(SAMPLE_BYTES * len(text.train.ids) / text.train.byte_count)
-    return tokenizer.decode(sample(model, prompt, count)).decode(errors="replace")
+    ids = (id for id in sample(model, prompt, count) if id < tokenizer.vocab_size)  # no padding
+    return tokenizer.decode(ids).decode(errors="replace")
