@@ -31,7 +31,7 @@ def test_a_window_of_documents_is_each_document_alone(kernel, monkeypatch):
     monkeypatch.setattr(attention, "TILED_UP_TO", 0 if kernel == "sdpa" else 512)
     model, ids = rough_model(config), parts_of_window()
     documents = documents_of(ids, EOD)
-    together = model.encode(model.embedding(ids), documents)  # (B, T, D)
+    together = model.encode(model.embedding(ids), documents=documents)  # (B, T, D)
     for row, numbers in enumerate(documents):
         for number in numbers.unique():
             mine = numbers == number
@@ -43,7 +43,8 @@ def test_a_window_of_documents_is_each_document_alone(kernel, monkeypatch):
 def test_a_run_trains_with_documents_apart():
     splits = [words(30, 60, seed=0), words(2, 700, seed=1), words(2, 700, seed=2)]
     text = text_of(splits)
-    apart = toy_run(text, 4, window=64, model=HEALTHY, data={"cross_documents": False})
+    data = {"cross_documents": False, "end_of_document": text.tokenizer.eod_id}
+    apart = toy_run(text, 4, window=64, model=HEALTHY, data=data)
     joined = toy_run(text, 4, window=64, model=HEALTHY)
     x = torch.from_numpy(text.train.spans(torch.arange(8).numpy() * 70, joined.model.context + 1))
     inputs, targets = x[:, :-1], x[:, 1:]

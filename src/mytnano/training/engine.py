@@ -11,12 +11,14 @@ going through a dense tensor each.
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mytnano.config import RunConfig
 from mytnano.model.init import initialise
@@ -40,14 +42,17 @@ class Engine:
 
     def __init__(self, config: RunConfig) -> None:
         check_unchanged(config.model)
+        self.config = config
         model = Transformer(config.model)
         initialise(model, config.train.seed, config.train.salt)
         model = model.to(config.train.device)
         self.clip = config.optim.grad_clip
-        self.cross_documents = config.data.cross_documents
         self.low_precision = config.train.precision == "bf16"
         self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.model = model.to(torch.bfloat16) if self.low_precision else model
+        if config.train.recompute:
+            recompute_blocks(self.model)
+        self.micro_windows = config.train.micro_windows
         self.parameters = dict(self.model.named_parameters())
         if not self.low_precision:
             self.masters = self.parameters
@@ -68,7 +73,7 @@ class Engine:
         head = self.model.head.weight.detach()  # (V, D)
         for ids, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
             embedded = self.model.embedding(ids).detach().requires_grad_()  # (B, T, D)
-            states = self.encode(embedded, *self._documents(ids))  # (B, T, D)
+            states = self.encode(embedded, documents=self.documents(ids))  # (B, T, D)
             loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad)
             loss.backward()
             self.table_grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, 1).float())
@@ -77,10 +82,18 @@ class Engine:
                 self._collect()
         return total
 
+    def gradient_norm(self) -> Tensor:
+        """The global norm of the gradients, before clipping."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.masters.values()], foreach=True)
+
+    def discard(self) -> None:
+        """Forget the gradients, as if the step had not been."""
+        self.optimizer.zero_grad(set_to_none=False)
+
     def update(self, lr: float) -> Tensor:
         """Clip, step, and refresh the working weights; return the gradient norm before clipping."""
         masters = list(self.masters.values())
-        norm = torch.nn.utils.get_total_norm([p.grad for p in masters], foreach=True)
+        norm = self.gradient_norm()
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
@@ -104,15 +117,14 @@ class Engine:
             parameter.copy_(self.masters[name])
         return model
 
-    def _documents(self, ids: Tensor) -> tuple[Tensor, ...]:
-        """What keeps the documents of windows (B, T) apart; nothing where they are one text."""
-        return (
-            () if self.cross_documents else (documents_of(ids, self.model.config.vocab_size - 1),)
-        )
+    def documents(self, ids: Tensor) -> Tensor | None:
+        """What keeps the documents of windows (B, T) apart; None where they are one text."""
+        data = self.config.data
+        return None if data.cross_documents else documents_of(ids, data.end_of_document)
 
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
         rows = max(1, MICRO_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
-        return ids.split(rows)
+        return ids.split(self.micro_windows or rows)
 
     def _collect(self) -> None:
         """Add the working weights' gradients to the masters'; those of the tables are there."""
@@ -135,6 +147,16 @@ def build_optimizer(masters: dict[str, Tensor], config: RunConfig) -> torch.opti
     return torch.optim.AdamW(
         groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
     )
+
+
+def recompute_blocks(model: Transformer) -> None:
+    """Have each block keep its input alone and compute the rest again backward, bit for bit alike.
+
+    The memory of activations then grows with the width of the stream instead of everything inside
+    the blocks, for a third more arithmetic (Chen et al. 2016).
+    """
+    for block in model.blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

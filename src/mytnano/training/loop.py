@@ -79,7 +79,7 @@ class Run:
     ) -> None:
         memory.reset_peak(config.train.device)
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
-        self.engine = Engine(config)
+        self.engine = self._engine()
         train, data = config.train, config.data
         self.windows = Windows(
             text.train,
@@ -97,7 +97,7 @@ class Run:
             round((i + 1) * self.total / train.evaluations) - 1 for i in range(train.evaluations)
         }
         self.probe_at = {round(self.total / 10): "10%", 0: "init", self.total - 1: "end"}
-        self.step, self.history = load_checkpoint(folder, self.engine, config.hash) or (
+        self.step, self.history = self._load() or (
             0,
             {
                 "points": [],
@@ -133,10 +133,10 @@ class Run:
             if due and now - shown > 0.5:
                 shown = now
                 self._show()
-            if now - saved > CHECKPOINT_SECONDS and self.step < self.total and not losses:
+            if due and self.step < self.total and self._agreed(now - saved > CHECKPOINT_SECONDS):
                 saved = now
                 self.history["seconds"] = now - self.started
-                save_checkpoint(self.folder, self.engine, self.step, self.config.hash, self.history)
+                self._save()
 
     def finish(self, labels: dict) -> dict:
         """Measure the trained model, write the run's files, drop its checkpoint."""
@@ -158,6 +158,25 @@ class Run:
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return result
 
+    # What many processes that train one model do in their own way; see mytnano.distributed.run.
+
+    def _engine(self) -> Engine:
+        return Engine(self.config)
+
+    def _load(self) -> tuple[int, dict] | None:
+        return load_checkpoint(self.folder, self.engine, self.config.hash)
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder, self.engine, self.step, self.config.hash, self.history)
+
+    def _agreed(self, decision: bool) -> bool:
+        """A decision that depends on the clock, and so may differ between processes."""
+        return decision
+
+    def _first_windows(self, x: Tensor, count: int) -> Tensor:
+        """The first windows of the whole batch, of which ``x`` is this process's share."""
+        return x[:count]
+
     def _batch(self) -> tuple[Tensor, Tensor]:
         device = self.config.train.device
         x, y = (torch.from_numpy(ids).to(device) for ids in self.windows.batch(self.step))
@@ -178,11 +197,11 @@ class Run:
         """A step whose gradients, weights and update are also measured."""
         engine = self.engine
         x, y = self._batch()
-        blocks = mechanism.probe(engine.exact_model(), x[:PROBE_WINDOWS])
+        blocks = mechanism.probe(engine.exact_model(), self._first_windows(x, PROBE_WINDOWS))
         loss = self._gradients(x, y)
         gradients = {name: p.grad for name, p in engine.masters.items()}
         gradient_norms = mechanism.block_norms(engine.model, gradients)
-        embedding_norm = gradients["embedding.weight"].float().norm().item()
+        embedding_norm = mechanism.gathered(gradients["embedding.weight"].float().norm())
         before = {name: p.detach().clone() for name, p in engine.masters.items()}
         norm = engine.update(lr)
         update_norms = mechanism.block_norms(

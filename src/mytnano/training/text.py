@@ -81,7 +81,10 @@ def resolve(config: RunConfig, cache: Path) -> RunConfig:
     """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens."""
     text = prepare(config.data, cache)
     context = tokens_per_window(text.train, config.data.window_bytes)
+    multiple = config.data.vocab_multiple
+    padded = -(-text.tokenizer.vocab_size // multiple) * multiple
+    between = 0 if config.data.cross_documents else text.tokenizer.eod_id
     return config.but(
-        data={"fingerprint": text.corpus.fingerprint},
-        model={"vocab_size": text.tokenizer.vocab_size, "context": context},
+        data={"fingerprint": text.corpus.fingerprint, "end_of_document": between},
+        model={"vocab_size": padded, "context": context},
     )

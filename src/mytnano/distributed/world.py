@@ -1,0 +1,129 @@
+"""The processes that train one model together: who they are, how they meet, agree and part.
+
+``torchrun`` starts one process (a rank) a device and tells each its place in environment variables.
+The first rank, the chief, alone prints and writes the run's files; what depends on the clock or on
+the disk it decides for all, as ranks that disagree would wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gc
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from mytnano.errors import UserError
+
+PATIENCE = datetime.timedelta(hours=6)
+"""How long a rank waits for another on a CPU, where the chief may measure for long at the end.
+A dead rank is noticed at once: its connections break, and torchrun ends the others."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of one run, as one of them sees it.
+
+    Attributes:
+        rank, size: which one this is, and how many there are.
+        local_size: how many there are on this machine.
+        device: where this one computes.
+        mesh: all ranks in one dimension; weights and batches are sharded over it.
+        saving: a group of its own for checkpoints, which are written while training goes on.
+    """
+
+    rank: int
+    size: int
+    local_size: int
+    device: torch.device
+    mesh: DeviceMesh
+    saving: dist.ProcessGroup
+
+    @property
+    def chief(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.told(None)
+
+    def told(self, value: Any) -> Any:
+        """The chief's value, on every rank; a small one that can be pickled."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+    def agree(self, refusal: str | None) -> None:
+        """Go on if no rank has an objection.
+
+        Raises:
+            UserError: on every rank, the objection of the first that has one.
+        """
+        said: list[str | None] = [None] * self.size
+        dist.all_gather_object(said, refusal)
+        for sentence in said:
+            if sentence is not None:
+                raise UserError(sentence)
+
+
+def is_launched() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_chief() -> bool:
+    """Whether this process may print: it is alone, or the first of its ranks."""
+    return os.environ.get("RANK", "0") == "0" or not is_launched()
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Meet the other ranks, and part from them in the end.
+
+    Whoever calls this must drop model and optimizer before the block ends: a process that ends
+    while their groups are alive is sometimes aborted after all its work is done.
+
+    Args:
+        device: ``cpu`` (gloo) or ``cuda`` (NCCL, one device a rank).
+
+    Raises:
+        UserError: not started by torchrun, or there are fewer devices than ranks.
+    """
+    if not is_launched():
+        raise UserError("start it with torchrun --nproc-per-node N -m mytnano train ...")
+    local, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if device == "cuda":
+        count = torch.cuda.device_count()
+        if local_size > count:
+            raise UserError(
+                f"{local_size} ranks need {local_size} GPUs and this machine has {count}: "
+                f"give --nproc-per-node {max(count, 1)}"
+            )
+        torch.cuda.set_device(local)
+        here = torch.device("cuda", local)
+        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=here)
+    elif device == "cpu":
+        here = torch.device("cpu")
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    else:
+        raise UserError(f"ranks cannot talk to each other on {device}: give cpu or cuda")
+    try:
+        yield World(
+            dist.get_rank(),
+            dist.get_world_size(),
+            local_size,
+            here,
+            init_device_mesh(device, (dist.get_world_size(),)),
+            dist.new_group(backend="gloo", timeout=PATIENCE),
+        )
+        dist.barrier()
+    finally:
+        gc.collect()
+        dist.destroy_process_group()
