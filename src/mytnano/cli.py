@@ -268,15 +268,102 @@ def shard(
         make(request, count_workers(workers, "cpu"), console)
 
 
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A design, such as mytllm-1b or mytnano.")],
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE", help="Settings, such as train.recompute=True."),
+    ] = None,
+    hardware: Annotated[str, typer.Option(help="Devices, such as 8xH100.")] = "8xH100",
+    tokens: Annotated[str, typer.Option(help="Training tokens, such as 20B.")] = "20B",
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Window in tokens; default: the design's.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+) -> None:
+    """What a run would take on hardware that need not be here: memory by part, FLOPs, time."""
+    from mytnano.config import override
+    from mytnano.files import atomic_write_json
+    from mytnano.planning import plan as planning
+    from mytnano.planning.hardware import parse_count, parse_hardware
+
+    console = Console()
+    devices, device = parse_hardware(hardware)
+    config = override(planning.design_named(recipe), fields or [])
+    made = planning.make_plan(config, device, devices, parse_count(tokens, "tokens"), context)
+    for sentence in planning.sentences(made, recipe):
+        tell(console, sentence)
+    if json:
+        atomic_write_json(json, planning.as_json(made))
+
+
+@app.command()
+def forecast(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(help="CSV of anybody's runs: params, bytes, bpb, seed; none makes some."),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="smoke (2 minutes), or full (2.5 hours, on 2 cores).")
+    ] = "smoke",
+    corpus: Annotated[
+        str, typer.Option(help="As of ladder; full needs 25 MB of training text.")
+    ] = "sotu",
+    params: Annotated[
+        str | None,
+        typer.Option(help="Weights (matrices and head) to forecast; default: of mytllm-1b."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--bytes", help="Text to forecast for; default: 20 B tokens of it.")
+    ] = "88B",
+    robust: Annotated[bool, typer.Option("--robust", help="Outliers count less (Huber).")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default: out/forecast-BUDGET, or beside the CSV.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+) -> None:
+    """The loss of a model that is not trained, from many small ones: interval, trial, caveats."""
+    from mytnano.config import DataConfig
+    from mytnano.files import atomic_write_json, atomic_write_text
+    from mytnano.ladder.forecast import Request, make_runs
+    from mytnano.planning import table
+    from mytnano.planning.forecasts import conclude, target
+    from mytnano.report.forecast_figure import forecast_figure
+
+    console = Console()
+    wanted = target(params, size)
+    about: dict[str, object] = {"robust": robust}
+    if runs is not None:
+        folder, found = out or runs.parent / f"{runs.stem}-forecast", table.read_runs(runs)
+    else:
+        folder = out or default_folder(budget, corpus, "forecast")
+        made = make_runs(
+            Request(budget, DataConfig(corpus=corpus), folder, device, workers), console
+        )
+        found = made.runs
+        about |= {"environment": made.environment, "rates": made.rates, "corpus": made.corpus}
+        table.write_runs(folder / "runs.csv", found)
+    law, gate, forecasts = conclude(found, wanted, robust)
+    for sentence in table.sentences(law, gate, forecasts):
+        tell(console, sentence)
+    atomic_write_json(folder / "forecast.json", about | table.as_json(law, gate, forecasts))
+    atomic_write_text(folder / "forecast.svg", forecast_figure(law, gate))
+    tell(console, f"written to {folder}: forecast.json, forecast.svg")
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))
 
 
-def default_folder(budget: str, corpus: str) -> Path:
+def default_folder(budget: str, corpus: str, verb: str = "ladder") -> Path:
     """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
     name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
-    return Path("out") / f"ladder-{budget}{name}"
+    return Path("out") / f"{verb}-{budget}{name}"
 
 
 def tell(console: Console, sentence: str) -> None:
