@@ -56,8 +56,8 @@ def test_runs_are_made_once(tmp_path, monkeypatch):
     ladder = dataclasses.replace(
         LADDERS["smoke"],
         name="toy",
-        budgets={TOY: (1024, 4096)},
-        held_out=(TOY, 8192),
+        budgets={TOY: (1024,)},
+        held_out=(TOY, 2048),
         tuned=(TOY,),
         tuned_bytes=1024,
         tokenizer="bpe:260",
@@ -71,7 +71,7 @@ def test_runs_are_made_once(tmp_path, monkeypatch):
     text = write_text(tmp_path / "text.txt", 120_000)
     request = Request("toy", DataConfig(corpus=str(text)), tmp_path / "out", "cpu", 0)
     first = make_runs(request, Console(file=io.StringIO()))
-    assert [run.bytes for run in first.runs] == [1024, 1024, 4096, 4096, 8192, 8192]
+    assert [run.bytes for run in first.runs] == [1024, 1024, 2048, 2048]
     assert {run.seed for run in first.runs} == {"0", "1"}
     assert len({run.params for run in first.runs}) == 1 and first.rates.keys() == {"d8"}
     assert all(1 < run.bpb < 9 for run in first.runs)

@@ -76,41 +76,34 @@ def test_a_pass_grows_with_windows_and_depth_alone():
     model = config().model
     one, two = (one_pass(model, windows) for windows in (1, 2))
     assert two.kept == pytest.approx(2 * one.kept, rel=0.1)
-    deep = one_pass(model.but(layers=4), 2)
-    assert deep.kept == pytest.approx(2 * two.kept, rel=0.1)
     half = one_pass(model, 2, "bf16")
     assert half.kept == pytest.approx(two.kept / 2, rel=0.15)
 
 
 def test_deep_models_are_extrapolated_exactly(monkeypatch):
-    model = config({"layers": 7}).model
-    for precision in ("fp32", "bf16"):
-        one_pass.cache_clear()
-        line = one_pass(model, 2, precision)
-        monkeypatch.setattr(memory_plan, "DEEP", 99)
-        one_pass.cache_clear()
-        assert one_pass(model, 2, precision) == line
-        monkeypatch.undo()
+    model = config({"layers": 6}).model
+    line = one_pass(model, 2, "bf16")
+    monkeypatch.setattr(memory_plan, "DEEP", 99)
+    one_pass.cache_clear()
+    assert one_pass(model, 2, "bf16") == line
+    one_pass.cache_clear()
 
 
 def test_a_few_chunks_of_logits_stand_for_all(monkeypatch):
     model = config({"vocab_size": 5000}).model
     monkeypatch.setattr(memory_plan, "CHUNK_ELEMENTS", 1)
     monkeypatch.setattr("mytnano.model.loss.CHUNK_ELEMENTS", 1)
-    for precision in ("fp32", "bf16"):
-        one_pass.cache_clear()
-        few = one_pass(model, 16, precision)
-        monkeypatch.setattr(memory_plan, "SHORT_HEAD", 99)
-        one_pass.cache_clear()
-        assert one_pass(model, 16, precision) == few
-        monkeypatch.setattr(memory_plan, "SHORT_HEAD", 1)
+    few = one_pass(model, 8)
+    monkeypatch.setattr(memory_plan, "SHORT_HEAD", 99)
+    one_pass.cache_clear()
+    assert one_pass(model, 8) == few
     one_pass.cache_clear()
 
 
 def test_recomputation_keeps_less():
-    model = config({"layers": 4}).model
+    model = config({"layers": 3}).model
     all_kept, inputs = one_pass(model, 4), one_pass(model, 4, prepare=recompute_blocks)
-    assert inputs.kept < 0.3 * all_kept.kept
+    assert inputs.kept < 0.4 * all_kept.kept
     assert inputs.kept + inputs.working < all_kept.kept + all_kept.working
 
 
@@ -143,7 +136,7 @@ def test_micro_windows_are_those_of_the_engine():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
 def test_tensors_are_predicted_as_they_are_measured():
     made = config(
-        {"width": 96, "heads": 4, "kv_heads": 4, "ffn_width": 512, "vocab_size": 2000},
+        {"width": 64, "heads": 4, "kv_heads": 4, "ffn_width": 512, "vocab_size": 2000},
         train={"batch_windows": 64},
     )
     memory = training_memory(made)
@@ -191,7 +184,7 @@ def test_a_context_keeps_the_tokens_of_a_step():
 
 
 def test_advice_makes_it_fit():
-    made = config({"context": 512}, train={"batch_windows": 64})
+    made = config(train={"batch_windows": 64})
     needed = training_memory(made.but(train={"precision": "bf16", "device": "cuda"})).total
     small = DEVICES["L4"].__class__("small", 1e12, (needed // 2 + (1 << 30)) * 100 // 94, "a test")
     plan = make_plan(made, small, 1, 10**6)

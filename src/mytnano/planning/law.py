@@ -31,11 +31,11 @@ SMALLEST_SPAN = 3.0
 COLLINEAR = 0.98
 """Correlation of log size and log data beyond which nobody can tell which of them it was."""
 
-POINTS = 21
+POINTS = 13
 """Exponents tried in each dimension, before the best point is refined."""
 
 REFINEMENTS = 10
-SAMPLE_POINTS, SAMPLE_SPAN = 17, 1.2
+SAMPLE_POINTS, SAMPLE_SPAN = 11, 1.2
 """The same for a sample of losses, whose exponents are looked for within a factor of e^1.2 of those
 of the runs, with a parabola between the points."""
 
