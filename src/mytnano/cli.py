@@ -173,6 +173,32 @@ def ablate(
 
 
 @app.command()
+def claims(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[run] [CLAIM]...", help="Claims such as C13; none lists all."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Everything that is known, as JSON.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of your own evidence, which goes before ours.")
+    ] = Path("out/claims"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+) -> None:
+    """The 56 claims of the log: what decides each, its verdict, and whether we predicted it.
+
+    `mytnano claims run C13` repeats the runs that a claim rests on.
+    """
+    from mytnano.claims.command import give_claims
+
+    give_claims(tuple(words or ()), json, out, device, workers, Console())
+
+
+@app.command()
 def verdict(
     results: Annotated[Path, typer.Argument(help="CSV file with columns arm, seed and metric.")],
     baseline: Annotated[
