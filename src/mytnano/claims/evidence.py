@@ -6,9 +6,9 @@ A file in the user's own folder goes before the shipped one of the same name. Wh
 
 from __future__ import annotations
 
-import functools
 import json
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ class Evidence:
 
     Attributes:
         own: folder of one's own evidence, ``<name>/evidence.json``.
+        shipped: folder of ours, ``<name>.json``.
     """
 
-    def __init__(self, own: Path | None = None) -> None:
+    def __init__(self, own: Path | None = None, shipped: Traversable | None = None) -> None:
         self.own = own
+        self.shipped = shipped or resources.files("mytnano.claims") / "evidence"
 
     def __getitem__(self, name: str) -> dict[str, Any] | None:
         """The content of a file, or None where nothing was run.
@@ -38,7 +40,8 @@ class Evidence:
                 return json.loads(path.read_bytes())
             except ValueError:
                 raise UserError(f"{path} is damaged: delete it and run the claim again") from None
-        return _shipped(name)
+        file = self.shipped / f"{name}.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def source(self, name: str) -> str:
         """Where the content comes from: a path of one's own, or the package's file."""
@@ -48,14 +51,8 @@ class Evidence:
 
     def names(self) -> list[str]:
         """Every ablation and measurement with evidence."""
-        shipped = (resources.files("mytnano.claims") / "evidence").iterdir()
-        found = {file.name.removesuffix(".json") for file in shipped if file.name[0] != "."}
+        files = (file.name for file in self.shipped.iterdir()) if self.shipped.is_dir() else ()
+        found = {name.removesuffix(".json") for name in files if name.endswith(".json")}
         if self.own is not None and self.own.is_dir():
             found |= {path.parent.name for path in self.own.glob(f"*/{FILE}")}
         return sorted(found)
-
-
-@functools.cache
-def _shipped(name: str) -> dict[str, Any] | None:
-    file = resources.files("mytnano.claims") / "evidence" / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
