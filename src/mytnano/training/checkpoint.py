@@ -1,6 +1,10 @@
 """The state of an unfinished run in one safetensors file: checksummed, atomic, not unpickled.
 
 The last two are kept. A file that cannot be trusted is put aside, and the one before it is used.
+
+Any optimizer will do whose state of a weight is tensors and plain numbers. Tensors are kept as
+``state/KEY/WEIGHT`` beside ``weight/WEIGHT`` and ``average/WEIGHT``; numbers, and those that an
+optimizer keeps in its groups, are JSON in the file's header, which holds every float exactly.
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mytnano.errors import UserError
 from mytnano.files import atomic_file
 from mytnano.training.engine import Engine
 
@@ -27,6 +33,8 @@ FILES = (NAME, PREVIOUS, REFUSED)
 """The newest, the one before it, and the last one that was not trusted."""
 
 DIGEST = 32
+PLAIN = (bool, int, float, str, type(None))
+"""What of an optimizer's state may be written beside tensors."""
 
 
 def save_checkpoint(
@@ -35,21 +43,50 @@ def save_checkpoint(
     """Write all that continuing after ``step`` steps needs: weights, moments, measured history.
 
     Raises:
-        UserError: the disk is full; the last checkpoint is whole.
+        UserError: the disk is full, or the optimizer keeps what cannot be written; the last
+            checkpoint is whole.
     """
-    tensors = {
-        f"weight/{name}": p.detach().cpu().contiguous() for name, p in engine.masters.items()
-    }
-    for name, parameter in engine.masters.items():
-        for key, value in engine.optimizer.state[parameter].items():
-            tensors[f"{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    tensors = {f"weight/{name}": p for name, p in engine.masters.items()}
+    tensors |= {f"average/{name}": p for name, p in (engine.average or {}).items()}
+    numbers: dict[str, Any] = {}
+    on_cpu = []
+    for place, value, weight in optimizer_state(engine):
+        if isinstance(value, Tensor):
+            tensors[place] = value
+            if value.device != weight.device:
+                on_cpu.append(place)
+        elif isinstance(value, PLAIN):
+            numbers[place] = value
+        else:
+            raise UserError(
+                f"{type(engine.optimizer).__name__} keeps a {type(value).__name__} in its state "
+                f"('{place.split('/')[1]}'), which a checkpoint cannot hold: keep tensors and "
+                "plain numbers"
+            )
+    groups = [
+        {key: value for key, value in group.items() if isinstance(value, PLAIN)}
+        for group in engine.optimizer.param_groups
+    ]
     note = {"step": str(step), "hash": config_hash, "history": json.dumps(history)}
-    data = save(tensors, metadata=note)
+    note |= {"numbers": json.dumps(numbers), "groups": json.dumps(groups)}
+    note |= {"on_cpu": json.dumps(on_cpu), "updates": str(engine.updates)}
+    data = save(
+        {place: t.detach().cpu().contiguous() for place, t in tensors.items()}, metadata=note
+    )
     with contextlib.suppress(FileNotFoundError):  # the first to be saved, or the last save failed
         os.replace(folder / NAME, folder / PREVIOUS)
     with atomic_file(folder / NAME) as temporary, open(temporary, "wb") as file:
         file.write(hashlib.sha256(data).digest())
         file.write(data)
+
+
+def optimizer_state(engine: Engine) -> list[tuple[str, Any, Tensor]]:
+    """``(state/KEY/WEIGHT, value, weight)`` of all that the optimizer keeps for its weights."""
+    return [
+        (f"state/{key}/{name}", value, weight)
+        for name, weight in engine.masters.items()
+        for key, value in engine.optimizer.state.get(weight, {}).items()
+    ]
 
 
 def load_checkpoint(
@@ -66,7 +103,7 @@ def load_checkpoint(
     for name in (NAME, PREVIOUS):
         try:
             tensors, header = read_checkpoint(folder / name, config_hash)
-            _restore(engine, tensors)
+            _restore(engine, tensors, header)
         except FileNotFoundError:
             continue
         except Untrusted as error:
@@ -107,16 +144,34 @@ def read_checkpoint(path: Path, config_hash: str) -> tuple[dict[str, Tensor], di
     return tensors, header
 
 
-def _restore(engine: Engine, tensors: dict[str, Tensor]) -> None:
-    if missing := [name for name in engine.masters if f"weight/{name}" not in tensors]:
+def _restore(engine: Engine, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    wanted = [f"weight/{name}" for name in engine.masters]
+    wanted += [f"average/{name}" for name in engine.average or ()]
+    if missing := [name for name in wanted if name not in tensors]:
         raise Untrusted(f"it lacks {missing[0]}")
     with torch.no_grad():
         for name, parameter in engine.masters.items():
             parameter.copy_(tensors.pop(f"weight/{name}"))
-            # All of them, as the fused optimizer counts its steps on the parameter's device too.
-            engine.optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"].to(parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            if engine.average is not None:
+                engine.average[name].copy_(tensors.pop(f"average/{name}"))
+    _restore_optimizer(engine, tensors, header)
     if engine.low_precision:
         engine.refresh()
+    engine.updates = int(header.get("updates", header["step"]))
+
+
+def _restore_optimizer(engine: Engine, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    on_cpu = set(json.loads(header.get("on_cpu", "[]")))
+    state: dict[str, dict[str, Any]] = {name: {} for name in engine.masters}
+    for place, value in (tensors | json.loads(header.get("numbers", "{}"))).items():
+        # Files of earlier versions have no prefix.
+        key, _, name = place.removeprefix("state/").rpartition("/")
+        if isinstance(value, Tensor) and place not in on_cpu:
+            # All of them, as the fused optimizer counts its steps on the weight's device too.
+            value = value.to(engine.masters[name].device)
+        state[name][key] = value
+    for name, weight in engine.masters.items():
+        engine.optimizer.state[weight] = state[name]
+    groups = json.loads(header.get("groups", "[]"))
+    for group, saved in zip(engine.optimizer.param_groups, groups, strict=False):
+        group.update(saved)

@@ -9,45 +9,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
-from mytnano.measure import mechanism
 from mytnano.measure.evaluate import score
 from mytnano.model.init import stream_seed
-from mytnano.model.transformer import Transformer
 from mytnano.text.batches import Windows
 from mytnano.training import memory
 from mytnano.training.care import Care
-from mytnano.training.checkpoint import FILES as CHECKPOINTS
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
 from mytnano.training.engine import Engine
+from mytnano.training.files import SAMPLES, TOKENIZER, load_weights, write_curve, write_run
 from mytnano.training.guard import Guard
 from mytnano.training.outcome import continued, describe
+from mytnano.training.probe import Probe
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
 
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
 
+__all__ = ["SAMPLES", "TOKENIZER", "Run", "load_weights", "train"]
+
 SHOW_SECONDS = 0.5
 
 SAMPLE_MOMENTS = 4
 """Equal parts of the run after each of which the model continues the prompts of its ``Care``."""
 
-SAMPLES = "samples.jsonl"
-"""What the model wrote on its way, a line each: step, prompt, text."""
-
-TOKENIZER = "tokenizer"
-"""Folder of the tokenizer in a run folder, so that the folder alone can be sampled and exported."""
-
 SAMPLE_TOKENS = 48
-
-PROBE_WINDOWS = 8
-"""Windows of the batch on which the mechanism is measured."""
 
 OnProgress = Callable[..., None]
 
@@ -185,6 +175,7 @@ class Run:
         guard = {"guard": self.guard.state} if self.guard else {}
         note = {**history, **pending, **guard}
         save_checkpoint(self.folder, self.engine, self.step, self.config.hash, note)
+        write_curve(self.folder, history)
 
     def _stopped(self) -> BaseException:
         if self.guard is None or not self.guard.exhausted:
@@ -197,29 +188,15 @@ class Run:
         )
 
     def finish(self, labels: dict) -> dict:
-        """Measure the trained model, write the run's files, drop its checkpoint."""
-        config, history = self.config, self.history
-        result = labels | describe(config, self.engine, self.text, self.windows, history, self.step)
-        if self.guard is not None:
-            result["skipped_steps"] = self.guard.state["skipped"]
-        result["seconds"] = time.perf_counter() - self.started
-        result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.engine.masters.items()}
-        atomic_write_bytes(
-            self.folder / "model.safetensors", save(weights, metadata={"config_hash": config.hash})
-        )
-        atomic_write_text(
-            self.folder / "metrics.jsonl",
-            "".join(json_text(point) + "\n" for point in history["points"]),
-        )
-        if "samples" in history:
-            lines = (json_text(sample) + "\n" for sample in history["samples"])
-            atomic_write_text(self.folder / SAMPLES, "".join(lines))
-        self.text.tokenizer.save(self.folder / TOKENIZER)
-        atomic_write_json(self.folder / "config.json", config.model_dump())
-        atomic_write_json(self.folder / "result.json", result)
-        for name in CHECKPOINTS:
-            (self.folder / name).unlink(missing_ok=True)
+        """Measure the trained model, write the run's files, drop its checkpoints."""
+        config, history, engine = self.config, self.history, self.engine
+        with engine.averaged():
+            result = labels | describe(config, engine, self.text, self.windows, history, self.step)
+            if self.guard is not None:
+                result["skipped_steps"] = self.guard.state["skipped"]
+            result["seconds"] = time.perf_counter() - self.started
+            result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
+            write_run(self.folder, config, engine, self.text.tokenizer, history, result)
         return result
 
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -229,8 +206,9 @@ class Run:
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
-        if self.config.model.dropout or self.config.model.own_code:
-            # Dropout draws from PyTorch's global stream: keyed by step, a resumed run repeats it.
+        own = self.config.model.own_code or self.config.optim.own_code
+        if self.config.model.dropout or own:
+            # They draw from PyTorch's global stream: keyed by step, a resumed run repeats it.
             torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
         return self.engine.gradients(x, y)
 
@@ -250,34 +228,13 @@ class Run:
 
     def _probed_step(self, lr: float) -> tuple[Tensor, Tensor | None]:
         """A step whose gradients, weights and update are also measured."""
-        engine = self.engine
         x, y = self._batch()
-        blocks = mechanism.probe(engine.exact_model(), x[:PROBE_WINDOWS])
+        probe = Probe(self.engine, x)
         loss = self._gradients(x, y)
-        gradients = {name: p.grad for name, p in engine.masters.items()}
-        gradient_norms = mechanism.block_norms(engine.model, gradients)
-        embedding_norm = gradients["embedding.weight"].float().norm().item()
-        before = {name: p.detach().clone() for name, p in engine.masters.items()}
+        probe.gradients()
         norm = self._update(loss, lr)
-        update_norms = mechanism.block_norms(
-            engine.model, {n: p.detach() - before[n] for n, p in engine.masters.items()}
-        )
-        weight_norms = mechanism.block_norms(engine.model, before)
-        for block, gradient, update, weight in zip(
-            blocks, gradient_norms, update_norms, weight_norms, strict=True
-        ):
-            block |= {
-                "gradient_norm": gradient,
-                "update_ratio": update / weight if weight else None,
-            }
-        self.history["mechanism"].append(
-            {
-                "at": self.probe_at[self.step],
-                "step": self.step,
-                "blocks": blocks,
-                "embedding_gradient_norm": embedding_norm,
-            }
-        )
+        at = {"at": self.probe_at[self.step], "step": self.step}
+        self.history["mechanism"].append(at | probe.update())
         return loss, norm
 
     def _log(self, loss: float, norm: Tensor | None, lr: float) -> None:
@@ -285,9 +242,10 @@ class Run:
         self.history["diverged"] = not math.isfinite(loss)
         bpb = None
         if self.step in self.validate_at and not self.history["diverged"]:
-            bpb = score(
-                self.engine.model, self.text.validation, self.config.train.curve_bytes
-            ).bits_per_byte
+            with self.engine.averaged():
+                bpb = score(
+                    self.engine.model, self.text.validation, self.config.train.curve_bytes
+                ).bits_per_byte
         point = {
             "step": self.step + 1,
             "bytes": read,
@@ -307,7 +265,8 @@ class Run:
 
     def _sample(self) -> None:
         for prompt in self.care.prompts:
-            text = continued(self.engine.model, self.text, prompt, SAMPLE_TOKENS)
+            with self.engine.averaged():
+                text = continued(self.engine.model, self.text, prompt, SAMPLE_TOKENS)
             sample = {"step": self.step + 1, "prompt": prompt, "text": text}
             self.history.setdefault("samples", []).append(sample)
             for recorder in self.care.recorders:
@@ -330,13 +289,3 @@ class Run:
 def evenly(total: int, parts: int) -> set[int]:
     """The last 0-based step of each of so many equal parts of ``total`` steps."""
     return {round((i + 1) * total / parts) - 1 for i in range(parts)}
-
-
-def load_weights(model: Transformer, folder: Path) -> None:
-    """Put a finished run's fp32 weights into a model of its config."""
-    from safetensors.torch import load_file
-
-    weights = load_file(folder / "model.safetensors")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])

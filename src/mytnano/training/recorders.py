@@ -112,7 +112,7 @@ KINDS: dict[str, type[TensorBoard | Wandb | Trackio]] = {
 
 
 class Guarded:
-    """A recorder that never costs the run: the first time it fails it is dropped, and that is said."""
+    """A recorder that never costs the run: when it fails it is dropped, and that is said."""
 
     def __init__(self, name: str, recorder: Recorder, say: Callable[[str], None]) -> None:
         self._name, self._recorder, self._say = name, recorder, say
