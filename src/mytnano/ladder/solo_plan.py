@@ -22,7 +22,7 @@ from mytnano.errors import UserError
 from mytnano.ladder.cells import supported_tokenizer
 from mytnano.ladder.environment import choose_device
 from mytnano.ladder.kept import read_kept, write_kept
-from mytnano.model.own import code_hash, references
+from mytnano.model.own import with_own_code
 from mytnano.runs.lock import LOCK, OWNER
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
@@ -191,9 +191,7 @@ def _placed(request: Request) -> RunConfig:
         optim={"spike": SPIKE},
         train={"device": device, "precision": precision, "compile": device == "cuda"},
     )
-    config = changed(config, request.changes)
-    own = references(config.model)
-    return config.but(model={"own_code": code_hash(own)}) if own else config
+    return with_own_code(changed(config, request.changes))
 
 
 def _on_text(
