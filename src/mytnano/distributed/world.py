@@ -11,9 +11,9 @@ import contextlib
 import datetime
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,12 +21,14 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from mytnano.errors import UserError
 
-PATIENCE = datetime.timedelta(hours=6)
-"""How long a rank waits for another on a CPU, where the chief may measure for long at the end.
-A dead rank is noticed at once: its connections break, and torchrun ends the others."""
+T = TypeVar("T")
+
+PATIENCE = datetime.timedelta(hours=24)
+"""How long ranks wait while the chief prepares the text. A dead rank is noticed at once: torchrun
+ends the others."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """The ranks of one run, as one of them sees it.
 
@@ -36,6 +38,7 @@ class World:
         device: where this one computes.
         mesh: all ranks in one dimension; weights and batches are sharded over it.
         saving: a group of its own for checkpoints, which are written while training goes on.
+        store: where ranks leave each other notes.
     """
 
     rank: int
@@ -44,15 +47,22 @@ class World:
     device: torch.device
     mesh: DeviceMesh
     saving: dist.ProcessGroup
+    store: dist.Store
 
     @property
     def chief(self) -> bool:
         """Whether this rank speaks and writes for all."""
         return self.rank == 0
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.told(None)
+    def after_chief(self, work: Callable[[], T]) -> T:
+        """Do what the chief has done before, such as to read a text whose cache it has filled."""
+        if not self.chief:
+            self.store.wait(["prepared"], PATIENCE)
+        try:
+            return work()
+        finally:
+            if self.chief:
+                self.store.set("prepared", "")
 
     def told(self, value: Any) -> Any:
         """The chief's value, on every rank; a small one that can be pickled."""
@@ -99,6 +109,9 @@ def joined(device: str) -> Iterator[World]:
     if not is_launched():
         raise UserError("start it with torchrun --nproc-per-node N -m mytnano train ...")
     local, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"ranks cannot talk to each other on {device}: give --device cpu or cuda")
+    here = torch.device("cpu")
     if device == "cuda":
         count = torch.cuda.device_count()
         if local_size > count:
@@ -108,22 +121,40 @@ def joined(device: str) -> Iterator[World]:
             )
         torch.cuda.set_device(local)
         here = torch.device("cuda", local)
-        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=here)
-    elif device == "cpu":
-        here = torch.device("cpu")
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    else:
-        raise UserError(f"ranks cannot talk to each other on {device}: give cpu or cuda")
+    store = meeting_place()
+    dist.init_process_group(
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=store,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        device_id=None if device == "cpu" else here,
+    )
+    world = World(
+        dist.get_rank(),
+        dist.get_world_size(),
+        local_size,
+        here,
+        init_device_mesh(device, (dist.get_world_size(),)),
+        dist.new_group(backend="gloo"),
+        store,
+    )
     try:
-        yield World(
-            dist.get_rank(),
-            dist.get_world_size(),
-            local_size,
-            here,
-            init_device_mesh(device, (dist.get_world_size(),)),
-            dist.new_group(backend="gloo", timeout=PATIENCE),
-        )
+        yield world
         dist.barrier()
     finally:
+        del world.mesh, world.saving, world.store
         gc.collect()
         dist.destroy_process_group()
+
+
+def meeting_place() -> dist.Store:
+    """The store in which ranks find each other's addresses.
+
+    After a restart torchrun's store still holds those of the ranks that died, and PyTorch 2.13
+    would connect to them, so each attempt has a section of its own. On several machines the number
+    of restarts may differ, and torchrun's own way is kept.
+    """
+    store, _, _ = next(dist.rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
