@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -17,8 +17,11 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 
 
-def full_name(name: str) -> str:
+def full_name(name: str, alike: Collection[str] = ()) -> str:
     """``ffn`` -> ``model.ffn``; a full name is itself.
+
+    Args:
+        alike: full names between which the caller need not choose, as it treats them alike.
 
     Raises:
         UserError: no such setting, or a name of several.
@@ -32,7 +35,7 @@ def full_name(name: str) -> str:
         near = difflib.get_close_matches(name, [*known, *short], 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see src/mytnano/config.py"
         raise UserError(f"'{name}' is not a setting; {hint}")
-    if len(found) > 1:
+    if len(found) > 1 and not set(alike).issuperset(found):
         raise UserError(f"'{name}' may be {' or '.join(found)}: write one of them")
     return found[0]
 

@@ -28,10 +28,10 @@ BASELINES_ALONE = {
 
 def full_name(name: str) -> str:
     """As :func:`mytnano.designs.settings.full_name`, and refuses what the lab sets itself."""
-    fixed = sorted(full for full in FIXED if name in (full, full.partition(".")[2]))
-    if fixed:
-        raise UserError(f"{fixed[0]} is set by the lab and cannot differ between arms")
-    return settings.full_name(name)
+    full = settings.full_name(name, FIXED)
+    if full in FIXED:
+        raise UserError(f"{full} is set by the lab and cannot differ between arms")
+    return full
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

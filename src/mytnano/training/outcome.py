@@ -141,8 +141,13 @@ def count_parameters(model: Transformer) -> tuple[int, int]:
 
 def continuation(model: Transformer, text: Text) -> str:
     """About ``SAMPLE_BYTES`` bytes after the prompt, at temperature 0.8 and a fixed seed."""
-    tokenizer = text.tokenizer
-    prompt = [tokenizer.eod_id, *tokenizer.encode(PROMPT.encode()).tolist()]
     count = round(SAMPLE_BYTES * len(text.train.ids) / text.train.byte_count)
-    ids = (id for id in sample(model, prompt, count) if id < tokenizer.vocab_size)  # no padding
-    return tokenizer.decode(ids).decode(errors="replace")
+    return continued(model, text, PROMPT, count)
+
+
+def continued(model: Transformer, text: Text, prompt: str, tokens: int) -> str:
+    """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed."""
+    tokenizer = text.tokenizer
+    ids = [tokenizer.eod_id, *tokenizer.encode(prompt.encode()).tolist()]
+    written = (id for id in sample(model, ids, tokens) if id < tokenizer.vocab_size)  # no padding
+    return tokenizer.decode(written).decode(errors="replace")
