@@ -1,12 +1,10 @@
 """What the ranks of a test do: ``torchrun ... scale_toys.py FOLDER '{"steps": 10, ...}'``."""
 
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -14,9 +12,8 @@ from model_toys import HEALTHY, text_of, toy_run, words
 
 from mytnano.config import RunConfig
 from mytnano.distributed import run as shared
-from mytnano.distributed.world import World, joined
+from mytnano.distributed.world import is_chief
 from mytnano.errors import UserError
-from mytnano.training import loop
 
 FINISHED = "finished.json"
 
@@ -62,24 +59,22 @@ def losses(folder: Path) -> list[float]:
 
 
 class Stopping(shared.SharedRun):
-    """Saves and stops after some steps, as if killed then; or one rank kills itself once."""
+    """Saves every few steps; stops after some, or its last rank kills itself then, once."""
 
-    stop_at = kill_at = 0
-    save_every = 0
+    save_every = stop_at = kill_at = 0
 
-    def _agreed(self, decision: bool) -> bool:
-        every = Stopping.save_every
-        return bool(every) and self.step % every == 0
+    def _agreed(self, *decisions: bool) -> tuple[bool, ...]:
+        super()._agreed(*decisions)
+        return False, bool(self.save_every) and self.step % self.save_every == 0
 
     def _batch(self):
         marker = self.folder / "killed"
-        if self.step == Stopping.kill_at > 0 and self.world.rank == self.world.size - 1:
-            self.checkpoints._writing.result()
-            if not marker.exists():
+        if self.step == self.kill_at > 0 and not marker.exists():
+            self.checkpoints.wait()
+            if self.world.rank == self.world.size - 1:
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        if self.step == Stopping.stop_at > 0:
-            self.checkpoints.wait()
+        if self.step == self.stop_at > 0:
             raise UserError("stopped here")
         return super()._batch()
 
@@ -90,16 +85,15 @@ def main(folder: Path, options: dict) -> None:
         setattr(Stopping, name, options.pop(name, 0))
     shared.SharedRun = Stopping
     text = toy_text()
-    with joined("cpu") as world:
-        result = shared.train(toy_config(text, **options), text, folder, world)
-        if world.chief:
-            (folder / FINISHED).write_text(json.dumps(result))
-        gc.collect()
+    result = shared.train(lambda: (toy_config(text, **options), text), folder, "cpu")
+    if result is not None:
+        (folder / FINISHED).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]), json.loads(sys.argv[2]))
     except UserError as error:
-        print(f"mytnano: {error}")
+        if is_chief():
+            print(f"mytnano: {error}")
         sys.exit(2)
