@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from mytnano.errors import UserError
 
 T = TypeVar("T")
+
+ALONE = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+"""What torchrun tells a rank, and what holds for a process that it did not start."""
+
+_meetings = itertools.count()
 
 PATIENCE = datetime.timedelta(hours=24)
 """How long ranks wait while the chief prepares the text. A dead rank is noticed at once: torchrun
@@ -95,7 +101,7 @@ def is_chief() -> bool:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Meet the other ranks, and part from them in the end.
+    """Meet the other ranks, and part from them in the end; a process of its own is the only one.
 
     Whoever calls this must drop model and optimizer before the block ends: a process that ends
     while their groups are alive is sometimes aborted after all its work is done.
@@ -104,11 +110,10 @@ def joined(device: str) -> Iterator[World]:
         device: ``cpu`` (gloo) or ``cuda`` (NCCL, one device a rank).
 
     Raises:
-        UserError: not started by torchrun, or there are fewer devices than ranks.
+        UserError: there are fewer devices than ranks, or ranks cannot meet on such a device.
     """
-    if not is_launched():
-        raise UserError("start it with torchrun --nproc-per-node N -m mytnano train ...")
-    local, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    place = {name: int(os.environ[name]) if is_launched() else alone for name, alone in ALONE}
+    local, local_size = place["LOCAL_RANK"], place["LOCAL_WORLD_SIZE"]
     if device not in ("cpu", "cuda"):
         raise UserError(f"ranks cannot talk to each other on {device}: give --device cpu or cuda")
     here = torch.device("cpu")
@@ -125,8 +130,8 @@ def joined(device: str) -> Iterator[World]:
     dist.init_process_group(
         "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
         store=store,
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
+        rank=place["RANK"],
+        world_size=place["WORLD_SIZE"],
         device_id=None if device == "cpu" else here,
     )
     world = World(
@@ -154,7 +159,10 @@ def meeting_place() -> dist.Store:
     would connect to them, so each attempt has a section of its own. On several machines the number
     of restarts may differ, and torchrun's own way is kept.
     """
+    if not is_launched():
+        return dist.HashStore()
     store, _, _ = next(dist.rendezvous("env://"))
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         return store
-    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    return dist.PrefixStore(f"attempt-{attempt}-{next(_meetings)}", store)
