@@ -208,15 +208,87 @@ def verdict(
     give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())
 
 
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="mytnano (the log's final design) or mytnano-modern.")
+    ] = "mytnano",
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE", help="Settings that replace the recipe's: lr=1e-3."),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="nano (1 M parameters), micro (5), small (15), base (50) or gpt2."),
+    ] = "nano",
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall clock from the start of the command to its end.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20M.")] = None,
+    bytes: Annotated[str | None, typer.Option(help="Text to train on, such as 64M.")] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME."),
+    ] = "sotu",
+    split: Annotated[
+        str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
+    ] = "documents",
+    test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; default: out/train-RECIPE-SIZE, and the corpus."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
+    ] = "auto",
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb or trackio, with commas.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between two checkpoints, of which two are kept.")
+    ] = 1.0,
+) -> None:
+    """Train one model of a recipe and keep it: weights, tokenizer, curve, samples, scores.
+
+    Stopped or killed, the same command continues bit for bit; a finished run is never repeated.
+    docs/train.md has the recipes and the rules behind --size.
+    """
+    from mytnano.config import DataConfig
+    from mytnano.designs.settings import amount, assignments
+    from mytnano.ladder.solo import Ways, train_one
+    from mytnano.ladder.solo_plan import Request, process_began
+
+    words = list(fields or [])
+    if "=" in recipe:
+        words, recipe = [recipe, *words], "mytnano"
+    request = Request(
+        recipe=recipe,
+        size=size,
+        data=DataConfig(
+            corpus=corpus, split=split, test_file=str(test_file) if test_file else None
+        ),
+        minutes=minutes,
+        tokens=amount(tokens, "--tokens"),
+        bytes=amount(bytes, "--bytes"),
+        changes=assignments(words),
+        device=device,
+        precision=precision,
+        began=process_began(),
+    )
+    folder = out or default_folder(f"{recipe}-{size}", corpus, "train")
+    train_one(request, Ways(split_names(log or []), checkpoint_minutes), folder, Console())
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))
 
 
-def default_folder(budget: str, corpus: str) -> Path:
+def default_folder(budget: str, corpus: str, verb: str = "ladder") -> Path:
     """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
     name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
-    return Path("out") / f"ladder-{budget}{name}"
+    return Path("out") / f"{verb}-{budget}{name}"
 
 
 def tell(console: Console, sentence: str) -> None:

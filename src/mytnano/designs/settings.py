@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -71,3 +72,24 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
             raise UserError(f"'{word}' is not NAME=VALUE, such as lr=1e-3")
         found[full_name(name)] = text
     return found
+
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def amount(text: str | None, option: str) -> int | None:
+    """``20M`` -> 20,000,000; units are k, M, G and B (a billion); None is None.
+
+    Raises:
+        UserError: it is no positive number; ``option`` names it in the sentence.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kMGB]?)", text.strip())
+    try:
+        value = float(match[1]) * UNITS[match[2]] if match else 0.0
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 1e18:
+        raise UserError(f"{option} {text} is no amount: give a number such as 500k, 20M or 1.5G")
+    return round(value)

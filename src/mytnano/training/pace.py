@@ -41,6 +41,15 @@ FEWEST_STEPS = 20
 
 
 @dataclass(frozen=True)
+class Timed:
+    """Mean seconds of a step, how many were timed, and the copy that made them."""
+
+    seconds: float
+    steps: int
+    engine: Engine
+
+
+@dataclass(frozen=True)
 class Pace:
     """Seconds of one step, of scoring one token, and of drawing one; ``steps`` were timed."""
 
@@ -54,49 +63,47 @@ class Pace:
                 for name, value in asdict(self).items()}  # fmt: skip
 
 
-def step_seconds(
-    config: RunConfig, text: Text, budget: float = float("inf"), steps: int = STEPS
-) -> tuple[float, int, Engine]:
-    """Mean seconds of a full optimizer step, how many were timed, and the copy that made them.
+def step_seconds(config: RunConfig, text: Text, budget: float) -> Timed:
+    """Time full optimizer steps of a resolved config, after compilation and warm-up.
 
     Args:
-        config: resolved.
-        budget: seconds that the whole run has.
-        steps: to be timed, or fewer once they took ``SHARE`` of the budget.
+        budget: seconds that the whole run has; of a short one timing takes only ``SHARE``.
     """
     engine = Engine(config)
+    data, train = config.data, config.train
     windows = Windows(
         text.train,
-        config.data.window_bytes,
+        data.window_bytes,
         config.model.context,
-        config.train.batch_windows,
-        config.train.seed,
-        config.train.salt,
+        train.batch_windows,
+        train.seed,
+        train.salt,
     )
     engine.model.train()
     timed, started = -WARM_UP, time.perf_counter()
-    while timed < steps:
+    while timed < STEPS:
         if timed == 0:
             started = time.perf_counter()
         batch = windows.batch(timed + WARM_UP)
-        x, y = (torch.from_numpy(ids).to(config.train.device) for ids in batch)  # (B, T) each
+        x, y = (torch.from_numpy(ids).to(train.device) for ids in batch)  # (B, T) each
         engine.gradients(x, y).item()
         engine.update(0.0).item()
         timed += 1
         if timed >= FEWEST_TIMED and time.perf_counter() - started > SHARE * budget:
             break
-    return (time.perf_counter() - started) / timed, timed, engine
+    return Timed((time.perf_counter() - started) / timed, timed, engine)
 
 
-def measure_pace(config: RunConfig, text: Text, budget: float = float("inf")) -> Pace:
-    """Time steps, scoring and sampling of a resolved config; arguments as above."""
-    step, steps, engine = step_seconds(config, text, budget)
+def measure_pace(timed: Timed, text: Text) -> Pace:
+    """The pace of a run whose steps were timed: scoring and sampling are timed on the same copy."""
+    model = timed.engine.model
     started = time.perf_counter()
-    scored = score(engine.model, text.validation, SCORED_BYTES)
+    scored = score(model, text.validation, SCORED_BYTES)
     scoring = (time.perf_counter() - started) / scored.tokens
     started = time.perf_counter()
-    sample(engine.model, [text.tokenizer.eod_id], 8)
-    return Pace(step, scoring, (time.perf_counter() - started) / 8, steps)
+    sample(model, [text.tokenizer.eod_id], 8)
+    drawing = (time.perf_counter() - started) / 8
+    return Pace(timed.seconds, scoring, drawing, timed.steps)
 
 
 def other_seconds(config: RunConfig, text: Text, pace: Pace, prompts: int) -> float:
