@@ -108,7 +108,7 @@ def play(root: Path, text, act: dict) -> None:
     for name in ("stop_at", "kill_at", "save_every"):
         setattr(Acting, name, act.pop(name, 0))
     try:
-        shared.train(lambda: (toy_config(text, **act), text), folder, "cpu")
+        shared.train(lambda world: shared.Begun(toy_config(text, **act), text), folder, "cpu")
     except UserError as error:
         if is_chief():
             print(f"{folder.name}: {error}")

@@ -48,10 +48,10 @@ def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
     )
     assert "a: stopped here" in said
     assert "is a checkpoint of another configuration" in said
-    kept = sorted(path.name for path in (tmp_path / "a" / checkpoint.FOLDER).iterdir())
+    kept = sorted(path.name for path in (tmp_path / "a" / checkpoint.SHARED).iterdir())
     assert kept == ["step-00000003", "step-00000006"]
     assert close(losses(tmp_path / "b"), expected)
-    assert not (tmp_path / "b" / checkpoint.FOLDER).exists()
+    assert not (tmp_path / "b" / checkpoint.SHARED).exists()
     one, two = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("alone", "b"))
     assert two["ranks"] == 2
     for name in ("test_bpb", "validation_bpb"):

@@ -138,7 +138,9 @@ class ModelConfig(Frozen):
         default="standard",
     )
     base_width: int = setting(
-        "factor", "width at which scaling changes nothing: that of the tuned model", default=128,
+        "factor",
+        "width at which scaling changes nothing: that of the tuned model",
+        default=128,
         ge=1,
     )
     base_layers: int = setting(

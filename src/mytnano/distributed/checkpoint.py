@@ -32,9 +32,8 @@ from mytnano.distributed.engine import ShardedEngine
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
 from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
-from mytnano.training.checkpoint import PLAIN, optimizer_state
+from mytnano.training.checkpoint import PLAIN, SHARED, optimizer_state
 
-FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 KEPT = 2
 """Checkpoints that are kept: should the last one be damaged, there is one before it."""
@@ -60,7 +59,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, config_hash: str, world: World) -> None:
-        self.root, self.hash, self.world = Path(folder) / FOLDER, config_hash, world
+        self.root, self.hash, self.world = Path(folder) / SHARED, config_hash, world
         self._writing: Future[str | None] | None = None
 
     def save(self, engine: ShardedEngine, step: int, history: dict) -> None:
@@ -189,6 +188,12 @@ def find(root: Path, config_hash: str) -> Found | None:
         note = f"{'; '.join(damaged)}: continuing from {path.name}" if damaged else None
         return Found(path, step, manifest["history"], manifest["values"], note)
     return None
+
+
+def last_step(folder: Path) -> int:
+    """Steps of the last checkpoint in a run folder, whole or not; 0 if there is none."""
+    found = sorted((Path(folder) / SHARED).glob("step-*"))
+    return int(found[-1].name.partition("-")[2]) if found else 0
 
 
 def damage(path: Path, files: dict[str, str]) -> str | None:

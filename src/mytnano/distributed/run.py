@@ -11,6 +11,7 @@ import dataclasses
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from mytnano.config import RunConfig
-from mytnano.distributed.checkpoint import FOLDER as CHECKPOINTS
 from mytnano.distributed.checkpoint import Checkpoints
 from mytnano.distributed.engine import ShardedEngine, whole
 from mytnano.distributed.world import World, is_chief, joined
@@ -27,6 +27,7 @@ from mytnano.errors import UserError
 from mytnano.model.init import stream_seed
 from mytnano.model.transformer import Transformer
 from mytnano.training.care import Care
+from mytnano.training.checkpoint import SHARED
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
 from mytnano.training.loop import OnProgress, Run
@@ -36,13 +37,22 @@ STATE_BYTES = 16
 """Of a parameter: fp32 weight, gradient and AdamW's two moments, all sharded."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a rank trains: the resolved config, its text, and how the run is looked after."""
+
+    config: RunConfig
+    text: Text
+    care: Care = Care()  # noqa: RUF009 - frozen
+    on_progress: OnProgress = lambda **progress: None
+
+
 def train(
-    prepare: Callable[[], tuple[RunConfig, Text]],
+    begin: Callable[[World], Begun | None],
     folder: Path,
     device: str,
-    on_progress: OnProgress = lambda **progress: None,
     labels: dict | None = None,
-    care: Care = Care(),  # noqa: B008 - frozen
+    finish: Callable[[dict], None] = lambda result: None,
 ) -> dict | None:
     """As :func:`mytnano.training.loop.train`, on every rank that torchrun started.
 
@@ -51,33 +61,36 @@ def train(
     run's files.
 
     Args:
-        prepare: gives the resolved config and its text; the chief calls it first, so that others
-            find what it cached.
+        begin: called on every rank; None, on all of them, if there is nothing to train.
         device: ``cpu`` or ``cuda``, the same as in the config.
+        finish: called on the chief with the result, before the checkpoints are deleted.
 
     Returns:
-        The result on the chief; None on other ranks.
+        The result on the chief; None on other ranks, or if there was nothing to train.
 
     Raises:
         UserError: on every rank, if the batch cannot be shared evenly, memory is too small, the
             checkpoint is of another configuration, or the disk is full.
         KeyboardInterrupt: on every rank; the checkpoint is of the last step.
     """
-    recorders = care.recorders if is_chief() else ()
-    result = None
+    result, care = None, Care()
     try:
         with joined(device) as world:
-            config, text = world.after_chief(prepare)
-            world.agree(refusal(config, world))
+            begun = begin(world)
+            if begun is None:
+                return None
+            care = begun.care
+            world.agree(refusal(begun.config, world))
             folder.mkdir(parents=True, exist_ok=True)
-            run = SharedRun(config, text, folder, on_progress, care, world)
+            run = SharedRun(begun, folder, world)
             run.steps()
             run.part()
         if is_chief():
             result = run.finish(labels or {})
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            finish(result)
+            shutil.rmtree(folder / SHARED, ignore_errors=True)
     finally:
-        for recorder in recorders:
+        for recorder in care.recorders:
             recorder.close(result)
     return result
 
@@ -126,24 +139,15 @@ def free_memory(world: World) -> int:
 class SharedRun(Run):
     """A run's state between steps, on one rank of many; only the chief tells of it."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        text: Text,
-        folder: Path,
-        on_progress: OnProgress,
-        care: Care,
-        world: World,
-    ) -> None:
+    def __init__(self, begun: Begun, folder: Path, world: World) -> None:
         self.world = world
-        self.checkpoints = Checkpoints(folder, config.hash, world)
-        if not world.chief:
-            on_progress = lambda **progress: None
-            care = dataclasses.replace(care, recorders=(), say=lambda sentence: None)
+        self.checkpoints = Checkpoints(folder, begun.config.hash, world)
         # The last step's state is kept until its weights are in the run's files.
-        super().__init__(
-            config, text, folder, on_progress, dataclasses.replace(care, save_at_end=True)
-        )
+        care, on_progress = dataclasses.replace(begun.care, save_at_end=True), begun.on_progress
+        if not world.chief:
+            care = dataclasses.replace(care, recorders=(), say=lambda sentence: None)
+            on_progress = lambda **progress: None
+        super().__init__(begun.config, begun.text, folder, on_progress, care)
 
     def steps(self) -> None:
         """As in one process; what is being written is on the disk before this returns or raises."""

@@ -13,7 +13,7 @@ import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -54,21 +54,30 @@ class World:
     mesh: DeviceMesh
     saving: dist.ProcessGroup
     store: dist.Store
+    _works: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def chief(self) -> bool:
         """Whether this rank speaks and writes for all."""
         return self.rank == 0
 
-    def after_chief(self, work: Callable[[], T]) -> T:
-        """Do what the chief has done before, such as to read a text whose cache it has filled."""
-        if not self.chief:
-            self.store.wait(["prepared"], PATIENCE)
-        try:
-            return work()
-        finally:
-            if self.chief:
-                self.store.set("prepared", "")
+    def from_chief(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives on the chief, on every rank, however long it takes there.
+
+        Raises:
+            UserError: on every rank, if the chief's work raised it.
+        """
+        value, refusal, key = None, None, f"work-{next(self._works)}"
+        if self.chief:
+            try:
+                value = work()
+            except UserError as error:
+                refusal = str(error)
+            self.store.set(key, "done")
+        else:
+            self.store.wait([key], PATIENCE)
+        self.agree(refusal)
+        return self.told(value)
 
     def told(self, value: Any) -> Any:
         """The chief's value, on every rank; a small one that can be pickled."""

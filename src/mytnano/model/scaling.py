@@ -87,7 +87,9 @@ def adamw_rule(config: ModelConfig, hidden: bool) -> Rule:
     return Rule(1 / m, m if complete else 1.0, eps)
 
 
-def resized(config: ModelConfig, width: int | None = None, layers: int | None = None) -> ModelConfig:
+def resized(
+    config: ModelConfig, width: int | None = None, layers: int | None = None
+) -> ModelConfig:
     """The same design at another width or depth: as large heads, and more of them if wider.
 
     Raises:
