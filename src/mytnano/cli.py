@@ -237,7 +237,11 @@ def verdict(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="mytnano (the log's final design) or mytnano-modern.")
+        str,
+        typer.Argument(
+            help="mytnano (the log's final design), mytnano-modern, or one of a fixed size: "
+            "mytllm-1b, mytllm-1b-modern, mytllm-tiny."
+        ),
     ] = "mytnano",
     fields: Annotated[
         list[str] | None,
@@ -302,8 +306,14 @@ def train(
         precision=precision,
         began=process_began(),
     )
-    folder = out or default_folder(f"{recipe}-{size}", corpus, "train")
-    train_one(request, Ways(split_names(log or []), checkpoint_minutes), folder, Console())
+    folder = out or default_folder(request.name, corpus, "train")
+    ways = Ways(split_names(log or []), checkpoint_minutes)
+    if request.whole or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        from mytnano.ladder.together import train_together
+
+        train_together(request, ways, folder, Console())
+    else:
+        train_one(request, ways, folder, Console())
 
 
 def split_names(words: list[str]) -> tuple[str, ...]:
@@ -341,7 +351,9 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         code = fail(f"{error.format_message().rstrip('.')}; see {hint()} --help")
-    if code == INTERRUPTED:  # which some versions of typer return, and some raise
+    if (
+        code == INTERRUPTED and os.environ.get("RANK", "0") == "0"
+    ):  # which some versions of typer return, and some raise
         from mytnano.runs.jobs import STOPPED
 
         print(f"\n{STOPPED}", file=sys.stderr)
@@ -356,8 +368,9 @@ def hint() -> str:
 
 
 def fail(sentence: str) -> int:
-    """Say what is to be mended; the exit code for it."""
-    print(f"mytnano: {sentence}", file=sys.stderr)
+    """Say what is to be mended; the exit code for it. Of torchrun's ranks one speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"mytnano: {sentence}", file=sys.stderr)
     return 2
 
 

@@ -34,7 +34,7 @@ from mytnano.measure.flops import training_flops
 from mytnano.runs.lock import LOCK, OWNER, folder_lock
 from mytnano.runs.store import RESULT, RunFolder
 from mytnano.training.care import Care, Recorder
-from mytnano.training.checkpoint import saved_step
+from mytnano.training.checkpoint import SHARED, saved_step
 from mytnano.training.loop import train
 from mytnano.training.peak import Peak, peak
 from mytnano.training.recorders import KINDS, LOGS, open_recorder
@@ -65,17 +65,11 @@ def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> d
         UserError: something to mend, in one sentence; nothing that was learned is lost.
         KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
     """
-    check_precision(request.precision)
-    check_request(request)
-    for name in ways.log:
-        if name not in KINDS:
-            raise UserError(f"'{name}' is nothing to log to; there are {', '.join(KINDS)}")
-    if ways.checkpoint_minutes <= 0:
-        raise UserError("--checkpoint-minutes must be above zero")
+    check(request, ways)
     say = sentences(console)
     with folder_lock(folder):
         plan = found_plan(request, folder)
-        result = _finished(folder, plan)
+        result = finished_result(folder, plan)
         if result is not None:
             say(f"{folder} is finished already")
         else:
@@ -85,7 +79,18 @@ def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> d
     return result
 
 
-def _finished(folder: Path, plan: SoloPlan | None) -> dict[str, Any] | None:
+def check(request: Request, ways: Ways) -> None:
+    """Refuse what can be refused before any text is read, in a sentence (UserError)."""
+    check_precision(request.precision)
+    check_request(request)
+    for name in ways.log:
+        if name not in KINDS:
+            raise UserError(f"'{name}' is nothing to log to; there are {', '.join(KINDS)}")
+    if ways.checkpoint_minutes <= 0:
+        raise UserError("--checkpoint-minutes must be above zero")
+
+
+def finished_result(folder: Path, plan: SoloPlan | None) -> dict[str, Any] | None:
     """The result of a finished run; None if there is none yet.
 
     Raises:
@@ -126,30 +131,48 @@ def _made(
     if resumed:
         say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
     with Stop() as stop, LiveLine(config, text, console) as line:
-        recorders: list[Recorder] = [line]
-        for kind in ways.log:
-            name = f"{request.recipe}-{request.size}-{config.hash}"
-            recorders.append(open_recorder(kind, folder, name, config.model_dump(), done, line.say))
-        care = Care(
-            checkpoint_seconds=60 * ways.checkpoint_minutes,
-            log_points=LOG_POINTS,
-            recorders=recorders,
-            prompts=PROMPTS,
-            save_at_end=True,
-            stopping=lambda: stop.asked,
-            say=line.say,
-        )
+        care = care_of(request, ways, folder, config, line, done, stop)
         labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
         train(config, text, folder, line.progress, labels, care)
+    return sealed(folder, config, request)
+
+
+def care_of(
+    request: Request,
+    ways: Ways,
+    folder: Path,
+    config: RunConfig,
+    line: LiveLine,
+    done: int,
+    stop: Stop,
+) -> Care:
+    """How the run is looked after; ``done`` steps of it were made before."""
+    recorders: list[Recorder] = [line]
+    for kind in ways.log:
+        name = f"{request.name}-{config.hash}"
+        recorders.append(open_recorder(kind, folder, name, config.model_dump(), done, line.say))
+    return Care(
+        checkpoint_seconds=60 * ways.checkpoint_minutes,
+        log_points=LOG_POINTS,
+        recorders=recorders,
+        prompts=PROMPTS,
+        save_at_end=True,
+        stopping=lambda: stop.asked,
+        say=line.say,
+    )
+
+
+def sealed(folder: Path, config: RunConfig, request: Request) -> dict[str, Any]:
+    """Complete the result of a run that has been made, draw its curve, and write its manifest."""
     run = RunFolder(folder, config.hash)
-    result = _completed(run, config, request)
-    write_curves(folder, f"{request.recipe} {request.size}")
+    result = completed(run, config, request)
+    write_curves(folder, request.name.replace("-", " "))
     shutil.rmtree(folder / CACHE, ignore_errors=True)
-    run.finish(_sealed(folder))
+    run.finish(sealed_files(folder))
     return result
 
 
-def _completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, Any]:
+def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, Any]:
     """The result, with what the machine could have done and how long this command took."""
     result = run.result()
     best = peak(config.train.device, config.train.precision)
@@ -166,9 +189,9 @@ def _completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str,
     return result
 
 
-def _sealed(folder: Path) -> list[str]:
+def sealed_files(folder: Path) -> list[str]:
     """Files that the manifest vouches for: all but locks and what the recorders wrote."""
-    free = {LOCK, OWNER, LOGS}
+    free = {LOCK, OWNER, LOGS, SHARED}
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return [path.as_posix() for path in files if path.parts[0] not in free]
 
@@ -176,11 +199,12 @@ def _sealed(folder: Path) -> list[str]:
 class Stop:
     """Ctrl-C, or a polite request to end, becomes a question that the loop asks between two steps.
 
-    A second signal ends the program at once; the last checkpoint is whole in any case.
+    A second signal ends the program at once, unless it is ``patient``: torchrun passes on what the
+    terminal has sent already. The last checkpoint is whole in any case.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self.patient = False, patient
         self._before: Mapping[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -196,6 +220,6 @@ class Stop:
             signal.signal(number, handler)
 
     def _hear(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked and not self.patient:
             raise KeyboardInterrupt
         self.asked = True

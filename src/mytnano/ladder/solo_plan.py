@@ -16,7 +16,8 @@ import psutil
 import torch
 
 from mytnano.config import SEMANTICS, DataConfig, RunConfig
-from mytnano.designs.recipes import batch_windows, learning_rate, parameters, sized
+from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, parameters, sized
+from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
 from mytnano.errors import UserError
 from mytnano.ladder.cells import supported_tokenizer
@@ -83,6 +84,16 @@ class Request:
         return values
 
     @property
+    def whole(self) -> RunConfig | None:
+        """The recipe, if it is one that brings its own size, batch, rate and length."""
+        return SCALE.get(self.recipe)
+
+    @property
+    def name(self) -> str:
+        """``mytnano-nano``, ``mytllm-1b``: for folders and titles."""
+        return self.recipe if self.whole else f"{self.recipe}-{self.size}"
+
+    @property
     def seconds_so_far(self) -> float:
         return time.time() - self.began
 
@@ -116,7 +127,21 @@ def check_request(request: Request) -> None:
     for name in request.changes:
         if name in SET_ELSEWHERE:
             raise UserError(f"{name} follows from {SET_ELSEWHERE[name]}: set it there")
-    changed(sized(request.recipe, request.size), request.changes)
+    if request.whole and request.minutes is not None:
+        raise UserError(f"{request.recipe} is not trained by the clock: give --tokens or --bytes")
+    changed(recipe_config(request), request.changes)
+
+
+def recipe_config(request: Request) -> RunConfig:
+    """The recipe at its size, before anything of the text or the machine.
+
+    Raises:
+        UserError: there is no such recipe or size.
+    """
+    if request.whole is None and request.recipe not in RECIPES:
+        known = ", ".join([*RECIPES, *SCALE])
+        raise UserError(f"'{request.recipe}' is not a recipe; there are {known}")
+    return request.whole or sized(request.recipe, request.size)
 
 
 def found_plan(request: Request, folder: Path) -> SoloPlan | None:
@@ -162,6 +187,8 @@ def make_plan(request: Request, folder: Path, say: Callable[[str], None]) -> Sol
     per_token = text.train.byte_count / len(text.train.ids)
     if request.minutes is None:
         tokens = request.tokens or (request.bytes or 0) / per_token
+        if not tokens and request.whole:
+            tokens = request.whole.train.train_bytes / per_token
         if not tokens:
             vocabulary = config.model.vocab_size
             tokens = TOKENS_PER_PARAMETER * parameters(config.model, vocabulary)
@@ -186,7 +213,7 @@ def _placed(request: Request) -> RunConfig:
     precision = request.precision
     if precision == "auto":  # the probe takes a second, so only where bf16 might pay
         precision = choose_precision(device)[0] if bf16_products_pay(device) else "fp32"
-    config = sized(request.recipe, request.size).but(
+    config = recipe_config(request).but(
         data={name: getattr(request.data, name) for name in ("corpus", "split", "test_file")},
         optim={"spike": SPIKE},
         train={"device": device, "precision": precision, "compile": device == "cuda"},
@@ -213,6 +240,8 @@ def _budgeted(config: RunConfig, request: Request, size: float) -> RunConfig:
     ``train_bytes`` becomes a whole number of steps.
     """
     window = config.data.window_bytes
+    if request.whole:
+        return config.but(train={"train_bytes": round(size)})
     if "train.batch_windows" not in request.changes:
         tokens = size * config.model.context / window
         windows = batch_windows(tokens, config.model.context)

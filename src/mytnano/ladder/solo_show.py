@@ -31,7 +31,7 @@ def opening_lines(request: Request, plan: SoloPlan, text: Text) -> list[str]:
     tokens = config.steps * train.batch_windows * model.context
     passes = train.train_bytes / text.train.byte_count
     lines = [
-        f"{request.recipe} {request.size}: {quantity(count)} parameters, {model.layers} blocks of "
+        f"{request.name}: {quantity(count)} parameters, {model.layers} blocks of "
         f"{model.width}, {data.tokenizer}, windows of {data.window_bytes} bytes "
         f"({model.context} tokens)",
         f"{config.steps:,} steps of {train.batch_windows} windows: "

@@ -32,6 +32,9 @@ REFUSED = "checkpoint-refused.bin"
 FILES = (NAME, PREVIOUS, REFUSED)
 """The newest, the one before it, and the last one that was not trusted."""
 
+SHARED = "checkpoints"
+"""Folder of those that ranks write together; see :mod:`mytnano.distributed.checkpoint`."""
+
 DIGEST = 32
 PLAIN = (bool, int, float, str, type(None))
 """What of an optimizer's state may be written beside tensors."""

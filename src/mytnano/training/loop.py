@@ -98,7 +98,7 @@ class Run:
         memory.reset_peak(config.train.device)
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
         self.care = care
-        self.engine = Engine(config)
+        self.engine = self._engine()
         train, data = config.train, config.data
         self.windows = Windows(
             text.train,
@@ -114,7 +114,7 @@ class Run:
         self.validate_at = evenly(self.total, train.evaluations)
         self.sample_at = evenly(self.total, SAMPLE_MOMENTS) if care.prompts else set()
         self.probe_at = {round(self.total / 10): "10%", 0: "init", self.total - 1: "end"}
-        self.step, self.history = load_checkpoint(folder, self.engine, config.hash, care.say) or (
+        self.step, self.history = self._load() or (
             0,
             {
                 "points": [],
@@ -143,7 +143,8 @@ class Run:
                 self._show()
             stopping = self.care.stopping() or (self.guard is not None and self.guard.exhausted)
             last = self.step == self.total
-            if stopping or (now - saved > every and not last) or (last and self.care.save_at_end):
+            stopping, due = self._agreed(stopping, now - saved > every)
+            if stopping or (due and not last) or (last and self.care.save_at_end):
                 saved = now
                 self.save()
             if stopping:
@@ -174,8 +175,7 @@ class Run:
         pending = {"pending": [loss.item() for loss in self.losses]}
         guard = {"guard": self.guard.state} if self.guard else {}
         note = {**history, **pending, **guard}
-        save_checkpoint(self.folder, self.engine, self.step, self.config.hash, note)
-        write_curve(self.folder, history)
+        self._save(note)
 
     def _stopped(self) -> BaseException:
         if self.guard is None or not self.guard.exhausted:
@@ -198,6 +198,26 @@ class Run:
             result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
             write_run(self.folder, config, engine, self.text.tokenizer, history, result)
         return result
+
+    # What ranks that train one model together do in their own way; see mytnano.distributed.run.
+
+    def _engine(self) -> Engine:
+        return Engine(self.config)
+
+    def _load(self) -> tuple[int, dict] | None:
+        return load_checkpoint(self.folder, self.engine, self.config.hash, self.care.say)
+
+    def _save(self, history: dict) -> None:
+        save_checkpoint(self.folder, self.engine, self.step, self.config.hash, history)
+        write_curve(self.folder, history)
+
+    def _agreed(self, *decisions: bool) -> tuple[bool, ...]:
+        """Decisions that depend on the clock or the user, and so may differ between ranks."""
+        return decisions
+
+    def _probed(self, x: Tensor) -> Tensor:
+        """What to probe of a whole batch, of which ``x`` is this process's share."""
+        return x
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         device = self.config.train.device
@@ -229,7 +249,7 @@ class Run:
     def _probed_step(self, lr: float) -> tuple[Tensor, Tensor | None]:
         """A step whose gradients, weights and update are also measured."""
         x, y = self._batch()
-        probe = Probe(self.engine, x)
+        probe = Probe(self.engine, self._probed(x))
         loss = self._gradients(x, y)
         probe.gradients()
         norm = self._update(loss, lr)

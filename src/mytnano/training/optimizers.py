@@ -13,6 +13,7 @@ every step.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mytnano.config import ModelConfig, OptimConfig, RunConfig, is_own
 from mytnano.errors import UserError
 from mytnano.model.own import load_class, references
+from mytnano.model.scaling import adamw_rule
 from mytnano.model.transformer import TABLES, Transformer, is_hidden_matrix
 
 NS_STEPS = 5
@@ -112,6 +114,8 @@ def build_optimizer(masters: Mapping[str, Tensor], config: RunConfig) -> Optimiz
     """
     optim = config.optim
     groups = weight_groups(masters, optim)
+    if config.model.scaling != "standard":
+        return _adamw(scaled_groups(masters, groups, config), optim)
     if is_own(optim.optimizer):
         return build_own_optimizer(optim, groups)
     if optim.optimizer == "lion":
@@ -155,6 +159,25 @@ def weight_groups(masters: Mapping[str, Tensor], optim: OptimConfig) -> list[dic
         for role, weights in kinds.items()
         if weights or role != "table"
     ]
+
+
+def scaled_groups(
+    masters: Mapping[str, Tensor], groups: list[dict[str, Any]], config: RunConfig
+) -> list[dict[str, Any]]:
+    """The groups with a design's rules of scaling, matrices of blocks apart from the rest."""
+    hidden = {weight for name, weight in masters.items() if is_hidden_matrix(name, weight)}
+    scaled = []
+    for group, inside in itertools.product(groups, (True, False)):
+        weights = [weight for weight in group["params"] if (weight in hidden) == inside]
+        rule = adamw_rule(config.model, inside)
+        changes = {
+            "params": weights,
+            "weight_decay": group["weight_decay"] * rule.weight_decay,
+            "eps": config.optim.eps * rule.eps,
+            LR_SCALE: group[LR_SCALE] * rule.lr,
+        }
+        scaled += [{**group, **changes}] if weights else []
+    return scaled
 
 
 def _adamw(groups: list[dict[str, Any]], optim: OptimConfig) -> torch.optim.AdamW:

@@ -28,7 +28,8 @@ class Probe:
         masters = self._engine.masters
         gradients = {name: p.grad for name, p in masters.items()}
         self._gradient_norms = mechanism.block_norms(self._engine.model, gradients)
-        self._embedding_norm = gradients["embedding.weight"].float().norm().item()
+        norm = gradients["embedding.weight"].float().norm()
+        self._embedding_norm = mechanism.gathered(norm)
         self._before = {name: p.detach().clone() for name, p in masters.items()}
 
     def update(self) -> dict:
