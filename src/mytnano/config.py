@@ -205,6 +205,9 @@ class TrainConfig(Frozen):
     )
     compile: bool = setting("nuisance", "run through torch.compile", default=False)
     device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
+    fleet: bool = setting(
+        "nuisance", "trained as one program with other runs of its shape", default=False
+    )
     evaluations: int = setting(
         "nuisance", "validation measurements along the curve", default=10, ge=1
     )

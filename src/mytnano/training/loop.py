@@ -72,14 +72,24 @@ def train(
 
 
 class Run:
-    """One run's state between steps: engine, data order, and what was measured so far."""
+    """One run's state between steps: engine, data order, and what was measured so far.
+
+    ``engine`` is made from the config, unless the caller brings one: a member of a fleet
+    (:mod:`mytnano.training.fleet`) computes together with others and has the same interface.
+    """
 
     def __init__(
-        self, config: RunConfig, text: Text, folder: Path, on_progress: OnProgress
+        self,
+        config: RunConfig,
+        text: Text,
+        folder: Path,
+        on_progress: OnProgress,
+        engine: Engine | None = None,
     ) -> None:
-        memory.reset_peak(config.train.device)
+        if engine is None:
+            memory.reset_peak(config.train.device)
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
-        self.engine = Engine(config)
+        self.engine = engine or Engine(config)
         train, data = config.train, config.data
         self.windows = Windows(
             text.train,
@@ -108,35 +118,54 @@ class Run:
             },
         )
         self.started = time.perf_counter() - self.history["seconds"]
+        self.losses: list[Tensor] = []
+        self.shown = self.saved = time.perf_counter()
 
     def steps(self) -> None:
         """Train until the last step, or until the loss is no longer a number."""
-        losses: list[Tensor] = []
-        shown = saved = time.perf_counter()
         self.engine.model.train()
-        while self.step < self.total and not self.history["diverged"]:
-            begun = time.perf_counter()
-            lr = learning_rate(self.config.optim, self.step, self.total)
-            loss, norm = self._probed_step(lr) if self.step in self.probe_at else self._step(lr)
-            losses.append(loss)
-            due = self.step in self.log_at or self.step in self.validate_at
-            if due:
-                mean_loss = (
-                    torch.stack(losses).mean().item()
-                )  # waits for the device, so it belongs to the step's time
-                losses.clear()
-            self.history["train_seconds"] += time.perf_counter() - begun
-            if due:
-                self._log(mean_loss, norm.item(), lr)
-            self.step += 1
-            now = time.perf_counter()
-            if due and now - shown > 0.5:
-                shown = now
-                self._show()
-            if now - saved > CHECKPOINT_SECONDS and self.step < self.total and not losses:
-                saved = now
-                self.history["seconds"] = now - self.started
-                save_checkpoint(self.folder, self.engine, self.step, self.config.hash, self.history)
+        while self.running:
+            self.optimise()
+            self.record()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is another step to make."""
+        return self.step < self.total and not self.history["diverged"]
+
+    @property
+    def due(self) -> bool:
+        """Whether this step is logged."""
+        return self.step in self.log_at or self.step in self.validate_at
+
+    def optimise(self) -> None:
+        """Make one optimizer step."""
+        begun = time.perf_counter()
+        self.lr = learning_rate(self.config.optim, self.step, self.total)
+        step = self._probed_step if self.step in self.probe_at else self._step
+        loss, self.norm = step(self.lr)
+        self.losses.append(loss)
+        if self.due:
+            self.mean_loss = (
+                torch.stack(self.losses).mean().item()
+            )  # waits for the device, so it belongs to the step's time
+            self.losses.clear()
+        self.history["train_seconds"] += time.perf_counter() - begun
+
+    def record(self) -> None:
+        """Log and validate if the step is due for it, and save now and then."""
+        due = self.due
+        if due:
+            self._log(self.mean_loss, self.norm.item(), self.lr)
+        self.step += 1
+        now = time.perf_counter()
+        if due and now - self.shown > 0.5:
+            self.shown = now
+            self._show()
+        if now - self.saved > CHECKPOINT_SECONDS and self.step < self.total and not self.losses:
+            self.saved = now
+            self.history["seconds"] = now - self.started
+            save_checkpoint(self.folder, self.engine, self.step, self.config.hash, self.history)
 
     def finish(self, labels: dict) -> dict:
         """Measure the trained model, write the run's files, drop its checkpoint."""
