@@ -17,9 +17,9 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 FIXED = {
     "data.fingerprint", "data.corpus", "data.split", "data.test_file", "model.vocab_size",
-    "model.context", "model.own_code", "optim.lr", "train.seed", "train.train_bytes",
-    "train.device", "train.precision", "train.score_test", "train.test_bytes",
-    "train.validation_bytes", "train.curve_bytes",
+    "model.context", "model.own_code", "optim.own_code", "optim.lr", "train.seed",
+    "train.train_bytes", "train.device", "train.precision", "train.score_test",
+    "train.test_bytes", "train.validation_bytes", "train.curve_bytes",
 }  # fmt: skip
 """Settings that the lab sets itself: the text, the budget, the seeds, the tuned rates."""
 
@@ -46,10 +46,10 @@ def full_name(name: str) -> str:
         near = difflib.get_close_matches(name, [*known, *short], 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see src/mytnano/config.py"
         raise UserError(f"'{name}' is not a setting; {hint}")
+    if FIXED.issuperset(found):
+        raise UserError(f"{found[0]} is set by the lab and cannot differ between arms")
     if len(found) > 1:
         raise UserError(f"'{name}' may be {' or '.join(found)}: write one of them")
-    if found[0] in FIXED:
-        raise UserError(f"{found[0]} is set by the lab and cannot differ between arms")
     return found[0]
 
 

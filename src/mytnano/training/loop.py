@@ -169,14 +169,16 @@ class Run:
 
     def finish(self, labels: dict) -> dict:
         """Measure the trained model, write the run's files, drop its checkpoint."""
-        config, history = self.config, self.history
-        result = labels | describe(config, self.engine, self.text, self.windows, history, self.step)
-        result["seconds"] = time.perf_counter() - self.started
-        result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.engine.masters.items()}
-        atomic_write_bytes(
-            self.folder / "model.safetensors", save(weights, metadata={"config_hash": config.hash})
-        )
+        config, history, engine = self.config, self.history, self.engine
+        with engine.averaged():
+            result = labels | describe(config, engine, self.text, self.windows, history, self.step)
+            result["seconds"] = time.perf_counter() - self.started
+            result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
+            weights = {name: p.detach().cpu().contiguous() for name, p in engine.masters.items()}
+            atomic_write_bytes(
+                self.folder / "model.safetensors",
+                save(weights, metadata={"config_hash": config.hash}),
+            )
         atomic_write_text(
             self.folder / "metrics.jsonl",
             "".join(json_text(point) + "\n" for point in history["points"]),
@@ -194,8 +196,9 @@ class Run:
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
-        if self.config.model.dropout or self.config.model.own_code:
-            # Dropout draws from PyTorch's global stream: keyed by step, a resumed run repeats it.
+        own = self.config.model.own_code or self.config.optim.own_code
+        if self.config.model.dropout or own:
+            # They draw from PyTorch's global stream: keyed by step, a resumed run repeats it.
             torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
         return self.engine.gradients(x, y)
 
@@ -240,9 +243,10 @@ class Run:
         self.history["diverged"] = not math.isfinite(loss)
         bpb = None
         if self.step in self.validate_at and not self.history["diverged"]:
-            bpb = score(
-                self.engine.model, self.text.validation, self.config.train.curve_bytes
-            ).bits_per_byte
+            with self.engine.averaged():
+                bpb = score(
+                    self.engine.model, self.text.validation, self.config.train.curve_bytes
+                ).bits_per_byte
         self.history["points"].append(
             {
                 "step": self.step + 1,
