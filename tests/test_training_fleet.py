@@ -8,11 +8,12 @@ import pytest
 import torch
 from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
 
+from mytnano.config import RunConfig
 from mytnano.model.attention import TILED_UP_TO
 from mytnano.text.batches import Windows
 from mytnano.training import engine as engines
 from mytnano.training.engine import Engine
-from mytnano.training.fleet import Fleet, signature, why_alone
+from mytnano.training.fleet import CARRIED_OUT, Fleet, signature, why_alone
 from mytnano.training.schedule import learning_rate
 
 STEPS = 20
@@ -28,6 +29,11 @@ SHAPES = {
     "post-norm, tied": {**LEARNED, "norm_place": "post", "tied": True, "init": "gpt2"},
     "bigram": {"width": 24, "layers": 0, "positions": "none"},
     "mean": {"width": 24, "layers": 1, "mixer": "mean", "positions": "learned"},
+    "parts": {
+        **HEALTHY, "qk_norm": True, "value_embeddings": True, "norm_gain": False,
+        "embedding_norm": True, "norm_place": "sandwich", "x0_skip": True, "softcap": 5.0,
+        "positions": "alibi", "init": "modern", "layers": 3, "width": 24, "ffn_width": 40,
+    },
     "no norm, odd width": {
         **LEARNED, "width": 20, "norm": "none", "ffn": "none", "positions": "none",
     },
@@ -50,6 +56,8 @@ def text():
 
 def members(text, shape, own=OWN, precision="fp32"):
     base = toy_run(text, STEPS, model=SHAPES[shape]).but(train={"precision": precision})
+    if shape == "parts":
+        base = base.but(optim={"table_lr": 0.5})
     return [base.but(**each) for each in own]
 
 
@@ -97,14 +105,16 @@ def distance(one, other):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_member_is_the_run_alone(text, shape):
-    configs = members(text, shape)
+    configs = members(text, shape, OWN if shape == next(iter(SHAPES)) else OWN[1:3])
     measured, fleet = together(text, configs)
+    close = 1e-4 if shape == "parts" else CLOSE  # at its rates a difference grows tenfold
     for config, mine, member in zip(configs, measured, fleet.members, strict=True):
         expected, engine = alone(text, config)
-        assert [m for m, _ in mine] == pytest.approx([m for m, _ in expected], rel=CLOSE)
-        assert [n for _, n in mine] == pytest.approx([n for _, n in expected], rel=2e-3)
+        assert [m for m, _ in mine[:8]] == pytest.approx([m for m, _ in expected[:8]], rel=CLOSE)
+        assert [m for m, _ in mine] == pytest.approx([m for m, _ in expected], rel=close)
+        assert [n for _, n in mine] == pytest.approx([n for _, n in expected], rel=200 * close)
         masters = {name: p.detach() for name, p in engine.masters.items()}
-        assert distance(masters, member.masters) < 1e-4
+        assert distance(masters, member.masters) < 10 * close
         start = {name: p.detach() for name, p in Engine(config).masters.items()}
         assert distance(start, member.masters) > 1e-2, "it has moved"
 
@@ -208,16 +218,30 @@ def test_what_has_to_run_alone(text):
     assert why_alone(config) == ""
     dropping = config.but(model={"dropout": 0.1})
     assert why_alone(dropping) == "model.dropout is 0.1, which a fleet does not carry out"
-    assert "modules of its own" in why_alone(config.but(model={"ffn": "mine.py:Mine"}))
+    assert "code of its own" in why_alone(config.but(model={"ffn": "mine.py:Mine"}))
+    assert why_alone(config.but(optim={"optimizer": "muon"})) == "a fleet has no muon"
+    assert "optim.ema is 0.9" in why_alone(config.but(optim={"ema": 0.9}))
     with pytest.raises(ValueError, match="dropout"):
         Fleet([dropping])
+
+
+def test_every_setting_is_carried_out_or_known_not_to_be():
+    """A new setting is not carried out until somebody says so here and in the fleet."""
+    alone = {
+        "model": {"dropout", "own_code"},
+        "optim": {"optimizer", "momentum", "ema", "own_code"},
+        "train": set(),
+    }
+    for section, known in CARRIED_OUT.items():
+        names = set(type(getattr(RunConfig(), section)).model_fields)
+        assert known | alone[section] == names and not known & alone[section]
 
 
 @pytest.mark.extras
 @pytest.mark.skipif(not engines.can_compile(), reason="needs a C++ compiler")
 @pytest.mark.parametrize(("shape", "precision"), [
-    ("rope, gqa, swiglu, rmsnorm", "fp32"), ("rope, gqa, swiglu, rmsnorm", "bf16"),
-    ("post-norm, tied", "fp32"), ("bigram", "fp32"), ("mean", "fp32"),
+    ("rope, gqa, swiglu, rmsnorm", "fp32"),
+    ("bigram", "fp32"),
 ])  # fmt: skip
 def test_compiled_it_is_the_same(text, shape, precision):
     configs = members(text, shape, precision=precision)[:3]

@@ -14,6 +14,7 @@ Shapes: K members, B windows, T tokens, D width, P numbers of one member's row.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -30,10 +31,10 @@ from mytnano.model.init import initialise
 from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
 from mytnano.training import engine as engines
-from mytnano.training.fleet_program import TABLE, Program, adamw_, head_gradients
+from mytnano.training.fleet_program import Program, adamw_, head_gradients
 
 EACH_ITS_OWN = {
-    "optim": {"lr", "weight_decay", "grad_clip", "schedule", "warmup", "final_lr"},
+    "optim": {"lr", "weight_decay", "grad_clip", "schedule", "warmup", "final_lr", "decay"},
     "train": {
         "seed", "salt", "train_bytes", "evaluations", "curve_bytes", "validation_bytes",
         "score_test", "test_bytes",
@@ -45,9 +46,9 @@ CARRIED_OUT = {
     "model": {
         "vocab_size", "context", "width", "layers", "mixer", "heads", "kv_heads", "kernel",
         "positions", "rope_base", "ffn", "ffn_width", "residual", "norm", "norm_place", "tied",
-        "init",
+        "init", "qk_norm", "value_embeddings", "norm_gain", "embedding_norm", "x0_skip", "softcap",
     },
-    "optim": {"lr", "beta1", "beta2", "eps", *EACH_ITS_OWN["optim"]},
+    "optim": {"table_lr", "beta1", "beta2", "eps", *EACH_ITS_OWN["optim"]},
     "train": {"batch_windows", "precision", "compile", "device", "fleet", *EACH_ITS_OWN["train"]},
 }  # fmt: skip
 """Settings that a fleet follows. Another one, not at its default, needs a run of its own."""
@@ -64,8 +65,10 @@ def signature(config: RunConfig) -> str:
 
 def why_alone(config: RunConfig) -> str:
     """Why a run cannot be a member of a fleet, in a few words; empty if it can."""
-    if references(config.model):
-        return f"it has modules of its own ({', '.join(references(config.model))})"
+    if own := references(config.model) + references(config.optim):
+        return f"it has code of its own ({', '.join(own)})"
+    if config.optim.optimizer != "adamw":
+        return f"a fleet has no {config.optim.optimizer}"
     default = RunConfig().model_dump()
     for section, known in CARRIED_OUT.items():
         for name, value in config.model_dump()[section].items():
@@ -103,6 +106,7 @@ class Fleet:
             compile = config.train.compile or self.device.type == "cuda"
         self.program = program_for(config, self.size, compile, mode)
         self.optim, self.layout = config.optim, self.program.layout
+        self.softcap = config.model.softcap
         shape = self.size, self.layout.width
         # Four tensors, not one: autograd counts the changes of a tensor and all its views together.
         self.master, self.grad, self.first, self.second = (
@@ -113,7 +117,7 @@ class Fleet:
             self.work = torch.zeros(shape, dtype=torch.bfloat16, device=self.device)
         self.counts = [0] * self.size
         self.members = [Member(self, k, each) for k, each in enumerate(configs)]
-        self.decays = self.layout.decays(self.device)  # (P,)
+        self.shares = self.layout.shares(config.optim.table_lr, self.device)  # (2, P)
         self.weights = {
             name: self.layout.stacked(self.work, name).detach().requires_grad_()
             for name in self.program.names
@@ -122,8 +126,11 @@ class Fleet:
         self.alive = torch.ones(self.size, dtype=torch.bool, device=self.device)  # (K,)
         self.losses = self.norms = torch.zeros(self.size, device=self.device)  # (K,) each
         self._rates: list[float | None] = [None] * self.size
-        first_line = torch.arange(self.size, device=self.device) * self.layout.lines  # (K,)
-        self._first_line = first_line[:, None, None]  # (K, 1, 1)
+        numbers = torch.arange(self.size, device=self.device)  # (K,)
+        self.lookups = [self.layout.lines(n, numbers, self.work) for n in self.layout.lookups]
+        self.lookup_grads = [
+            self.layout.lines(n, numbers, self.grad)[0] for n in self.layout.lookups
+        ]  # (lines, W) each
         if not self.program.proven:
             self._prove(config)
 
@@ -137,25 +144,25 @@ class Fleet:
         """
         self.grad.zero_()
         losses = torch.zeros(self.size, device=self.device)  # (K,)
-        head = "head.weight" if "head.weight" in self.layout.places else TABLE
+        head = self.layout.head
         weight = self.layout.stacked(self.work, head).detach()  # (K, V, D)
         for ids, targets in zip(*(self._micro_batches(each) for each in (x, y)), strict=True):
-            lines = ids + self._first_line  # (K, b, T)
-            width = self.work.shape[1] // self.layout.lines
-            table = self.work.detach().view(-1, width)  # (K P / D, D)
-            embedded = F.embedding(lines, table).requires_grad_()  # (K, b, T, D)
-            states = self.program.encode(self.weights, embedded)  # (K, b, T, D)
+            lines = [ids + first[:, None, None] for _, first in self.lookups]  # (K, b, T) each
+            rows = tuple(
+                F.embedding(line, table).requires_grad_()
+                for line, (table, _) in zip(lines, self.lookups, strict=True)
+            )  # (K, b, T, W) each
+            states = self.program.encode(self.weights, rows)  # (K, b, T, D)
             part, grad_states = head_gradients(
-                states.detach().flatten(1, 2), weight, targets.flatten(1),
-                1 / y[0].numel(), self.grads[head],
+                states.detach().flatten(1, 2), weight, targets.flatten(1), 1 / y[0].numel(),
+                self.grads[head], self.softcap,
             )  # fmt: skip
-            grad_embedded, *grads = torch.autograd.grad(
-                states, [embedded, *self.weights.values()], grad_states.view_as(states)
+            grads = torch.autograd.grad(
+                states, [*rows, *self.weights.values()], grad_states.view_as(states)
             )
-            self.grad.view(-1, width).index_add_(
-                0, lines.flatten(), grad_embedded.flatten(0, 2).float()
-            )
-            for name, grad in zip(self.weights, grads, strict=True):
+            for line, table, grad in zip(lines, self.lookup_grads, grads, strict=False):
+                table.index_add_(0, line.flatten(), grad.flatten(0, 2).float())
+            for name, grad in zip(self.weights, grads[len(rows) :], strict=True):
                 self.grads[name] += grad
             losses += part
         self.alive = self.alive & losses.isfinite()
@@ -188,7 +195,7 @@ class Fleet:
             self.norms[members, None],
             numbers.t()[:5, :, None].contiguous(),
             asking & self.alive[members, None],
-            self.decays,
+            self.shares,
             (self.optim.beta1, self.optim.beta2),
             self.optim.eps,
         )
@@ -246,8 +253,12 @@ class Fleet:
 class Member:
     """One model of a fleet, with the interface of an engine, for the training loop.
 
-    Whoever looks at its weights after its update was asked for finds them updated.
+    Whoever looks at its weights after its update was asked for finds them updated. There is no
+    moving average of them in a fleet.
     """
+
+    average = None
+    updates = 0
 
     def __init__(self, fleet: Fleet, k: int, config: RunConfig) -> None:
         self.fleet, self.k, self.config = fleet, k, config
@@ -294,6 +305,11 @@ class Member:
         if self.low_precision:
             self.fleet.work[self.k].copy_(self.fleet.master[self.k])
 
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """As an engine without a moving average."""
+        yield
+
     @torch.no_grad()
     def exact_model(self) -> Transformer:
         """A copy of the model in fp32, for measurements that rounding would blur."""
@@ -308,6 +324,7 @@ class Moments:
 
     def __init__(self, member: Member) -> None:
         self.state = _State(member)
+        self.param_groups: list[dict[str, Any]] = []
 
 
 class _State(MutableMapping[Tensor, Mapping[str, Any]]):

@@ -17,19 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mytnano.config import ModelConfig
 from mytnano.model.loss import CHUNK_ELEMENTS, CHUNK_ROWS
-from mytnano.model.norms import EPS, RMSNorm
-from mytnano.model.transformer import Transformer
+from mytnano.model.norms import batchable
+from mytnano.model.transformer import TABLES, Transformer
 
 ALIGN = 64
 """Every tensor begins at a multiple of so many numbers of a row: kernels load 16 bytes at once."""
 
-TABLE = "embedding.weight"
+HEAD = "head.weight"
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """All parameters of a model in one row of ``width`` numbers, the embedding first.
+    """All parameters of a model in one row of ``width`` numbers.
 
-    The row's width is a multiple of the embedding's, so that the rows of all members are one long
-    table of embeddings too: token ``id`` of member k is its line ``k * lines + id``.
+    Attributes:
+        places: name -> where it lies.
+        lookups: the tables whose rows belong to tokens. The row's width, and where a table begins,
+            are multiples of the table's width, so the rows of all members are one long table too.
+        head: name of the table that makes the logits.
     """
 
     places: dict[str, Place]
     width: int
-    lines: int
+    lookups: tuple[str, ...]
+    head: str
+
+    def lines(self, name: str, members: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """All members' rows (K, P) as one table (lines, W), and each one's first line in it.
+
+        Args:
+            name: a table among ``lookups``. members: (K,), their numbers.
+        """
+        place = self.places[name]
+        size = place.shape[1]
+        first = (members * self.width + place.offset) // size  # (K,)
+        return rows.view(-1, size), first
 
     def of_member(self, row: Tensor) -> dict[str, Tensor]:
         """Views of one member's row (P,), each in its parameter's shape."""
@@ -70,32 +84,30 @@ class Layout:
         flat = rows[:, place.offset : place.offset + place.size]  # (K, size)
         return flat.view(len(rows), *place.shape)
 
-    def decays(self, device: torch.device) -> Tensor:
-        """(P,): one where weight decay acts, on matrices, zero elsewhere."""
-        row = torch.zeros(self.width, device=device)
-        for tensor in self.of_member(row).values():
-            tensor.fill_(float(tensor.ndim >= 2))
-        return row
+    def shares(self, table_lr: float, device: torch.device) -> Tensor:
+        """(2, P): multiples of the rate, and of the rate in weight decay, which matrices have."""
+        rows = torch.zeros(2, self.width, device=device)
+        for name, tensor in self.of_member(rows[0]).items():
+            tensor.fill_(table_lr if name.startswith(TABLES) and tensor.ndim >= 2 else 1.0)
+        for name, tensor in self.of_member(rows[1]).items():
+            tensor.copy_(self.of_member(rows[0])[name] * (tensor.ndim >= 2))
+        return rows
 
 
 def lay_out(model: Transformer) -> Layout:
     """Give every parameter of a model its place."""
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    width = shapes[TABLE][1]
-    places, end = {}, 0
-    for name in sorted(shapes, key=lambda name: name != TABLE):
-        places[name] = Place(end, shapes[name])
-        end += -(-places[name].size // ALIGN) * ALIGN
-    unit = math.lcm(ALIGN, width)
-    total = -(-end // unit) * unit
-    return Layout(places, total, total // width)
-
-
-class PlainRMSNorm(RMSNorm):
-    """The same norm from PyTorch's own operation, which ``vmap`` can batch on a CPU too."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], self.weight, EPS)  # (B, T, D)
+    named = dict(model.named_parameters())
+    tables = [table.weight for table in model.lookups()]
+    names = {id(p): name for name, p in named.items()}
+    lookups = tuple(names[id(table)] for table in tables)
+    places, end, unit = {}, 0, ALIGN
+    for name in sorted(named, key=lambda name: name not in lookups):
+        shape = tuple(named[name].shape)
+        step = math.lcm(ALIGN, shape[1]) if name in lookups else ALIGN
+        unit = math.lcm(unit, step)
+        places[name] = Place(-(-end // step) * step, shape)
+        end = places[name].offset + places[name].size
+    return Layout(places, -(-end // unit) * unit, lookups, names[id(model.head.weight)])
 
 
 class Encoder(nn.Module):
@@ -105,8 +117,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.encode(x)  # (B, T, D)
+    def forward(self, *rows: Tensor) -> Tensor:
+        return self.model.encode(*rows)  # (B, T, D)
 
 
 class Program:
@@ -127,17 +139,15 @@ class Program:
     ) -> None:
         model = Transformer(config)
         self.layout = lay_out(model)
-        self.names = [n for n in self.layout.places if n not in (TABLE, "head.weight")]
-        for name, module in list(model.named_modules()):
-            if type(module) is RMSNorm:
-                model.set_submodule(name, PlainRMSNorm(config.width))
+        tables = {*self.layout.lookups, self.layout.head}
+        self.names = [name for name in self.layout.places if name not in tables]
         encoder = Encoder(model.to(device, dtype))
         # Made now, as a compiled function must not change its module.
         model.tables(config.context, torch.empty(0, device=device, dtype=dtype))
 
-        def one(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        def one(weights: dict[str, Tensor], rows: tuple[Tensor, ...]) -> Tensor:
             named = {f"model.{name}": weight for name, weight in weights.items()}
-            return torch.func.functional_call(encoder, named, (x,))  # (B, T, D)
+            return torch.func.functional_call(encoder, named, rows)  # (B, T, D)
 
         self._cpu = device == "cpu"
         self._encode: Callable[..., Tensor] = torch.vmap(one)
@@ -154,17 +164,22 @@ class Program:
         self.compiled, self.proven = False, True
         self._encode, self.adamw_ = self._eager, adamw_
 
-    def encode(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        """Embedded tokens (K, B, T, D) to the states that enter the heads (K, B, T, D)."""
+    def encode(self, weights: dict[str, Tensor], rows: tuple[Tensor, ...]) -> Tensor:
+        """Rows of the tables (K, B, T, W) to the states that enter the heads (K, B, T, D)."""
         if not self._cpu:
-            return self._encode(weights, x)
+            return self._encode(weights, rows)
         # A CPU's fused attention, which long windows take, has no batching rule.
-        with sdpa_kernel(SDPBackend.MATH):
-            return self._encode(weights, x)
+        with sdpa_kernel(SDPBackend.MATH), batchable():
+            return self._encode(weights, rows)
 
 
 def head_gradients(
-    states: Tensor, weight: Tensor, targets: Tensor, scale: float, weight_grad: Tensor
+    states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    scale: float,
+    weight_grad: Tensor,
+    softcap: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Each member's summed cross-entropy times ``scale``, and its gradient, a chunk at a time.
 
@@ -174,6 +189,7 @@ def head_gradients(
         states: (K, N, D), what enters the heads. weight: (K, V, D). targets: (K, N) ids.
         scale: the weight of each position, such as one over their number.
         weight_grad: fp32 (K, V, D), to which the gradient of ``weight`` is added.
+        softcap: largest logit; 0 is no cap.
 
     Returns:
         Losses (K,) in nats, fp32, and the gradient of ``states`` (K, N, D).
@@ -188,6 +204,10 @@ def head_gradients(
         logits = torch.bmm(states[:, part], weight.transpose(1, 2))  # (K, n, V)
         right = targets[:, part, None]  # (K, n, 1)
         odds = logits.float()  # (K, n, V): the logits' own memory if they are fp32
+        if softcap:
+            odds.div_(softcap).tanh_()
+            slope = 1 - odds.square()  # (K, n, V): of the cap
+            odds.mul_(softcap)
         right_logit = odds.gather(2, right)  # (K, n, 1)
         top = odds.amax(2, keepdim=True)  # (K, n, 1)
         normaliser = odds.sub_(top).exp_().sum(2, keepdim=True)  # (K, n, 1)
@@ -195,6 +215,8 @@ def head_gradients(
         torch.mul(odds, scale / normaliser, out=logits)  # (K, n, V): softmax
         minus = torch.full_like(right, -scale, dtype=logits.dtype)  # (K, n, 1)
         logits.scatter_add_(2, right, minus)  # minus one at the right token
+        if softcap:
+            logits.mul_(slope)
         grad_states[:, part] = torch.bmm(logits, weight)  # (K, n, D)
         weight_grad += torch.bmm(logits.transpose(1, 2), states[:, part])  # (K, V, D)
     return losses, grad_states
@@ -206,7 +228,7 @@ def adamw_(
     norm: Tensor,
     numbers: Tensor,
     alive: Tensor,
-    decays: Tensor,
+    shares: Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> None:
@@ -219,15 +241,15 @@ def adamw_(
         rows: weights and both moments, fp32 (K, P) each. grad: (K, P). norm: (K, 1), its norms.
         numbers: (5, K, 1): largest norm, rate, rate times decay, and the two bias corrections, the
             second one's root.
-        alive: bool (K, 1). decays: (P,), one where weights decay.
+        alive: bool (K, 1). shares: (2, P), from :meth:`Layout.shares`.
     """
     weight, first, second = rows
     clip, lr, decay, correction, root = numbers  # (K, 1) each
     grad = grad * (clip / (norm + 1e-6)).clamp(max=1)  # (K, P)
     mean = first.lerp(grad, 1 - betas[0])  # (K, P)
     square = second * betas[1] + (1 - betas[1]) * grad * grad  # (K, P)
-    step = mean / (square.sqrt() / root + eps) * (lr / correction)  # (K, P)
-    new = weight * (1 - decay * decays) - step  # (K, P)
+    step = mean / (square.sqrt() / root + eps) * (lr / correction) * shares[0]  # (K, P)
+    new = weight * (1 - decay * shares[1]) - step  # (K, P)
     weight.copy_(torch.where(alive, new, weight))
     first.copy_(torch.where(alive, mean, first))
     second.copy_(torch.where(alive, square, second))
