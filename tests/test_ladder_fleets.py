@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from lab_toys import ask, pretend
 from ladder_toys import run_ladder, small_attention, write_text
 
@@ -10,7 +11,7 @@ from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder import fleets
 from mytnano.ladder.fleets import choose_fleet, packs, run_jobs
-from mytnano.runs.jobs import Failed, Job, Note
+from mytnano.runs.jobs import Failed, Job, Note, Report
 from mytnano.runs.store import finished_runs
 from mytnano.training import fleet_size, outcome
 from mytnano.training.fleet_size import LARGEST, largest_fleet
@@ -160,3 +161,31 @@ def test_a_fleet_that_fails_fails_its_runs_only(tmp_path, monkeypatch):
     )  # fmt: skip
     summary = run_jobs([jobs], None, 0, 1, events.append)
     assert [event.reused for event in summary.finished] == [False, True, True]
+
+
+def test_a_fleet_that_is_too_large_after_all_is_halved(tmp_path, monkeypatch):
+    jobs = jobs_of(5, tmp_path, model={"ffn": "relu"})
+    sizes, told = [], []
+
+    def train(entries, text, on_finished):
+        sizes.append(len(entries))
+        if len(entries) == 5:
+            on_finished(entries[0], {})  # it had fewer steps
+        if len(entries) > 1:
+            raise torch.OutOfMemoryError("no more")
+        on_finished(entries[0], {})
+
+    monkeypatch.setattr(fleets, "train_fleet", train)
+    monkeypatch.setattr(fleets, "prepare", lambda data, cache: None)
+    heard = []
+    reports = [Report(job, heard.append) for job in jobs]
+    fleets.train_pack(jobs, reports, lambda job: told.append(job.seed))
+    assert told == [0, 1, 2, 3, 4] and sizes == [5, 2, 1, 1, 2, 1, 1]
+    assert heard[0] == Note("5 runs of relu do not fit: they go on in two fleets")
+
+    def never(entries, text, on_finished):
+        raise torch.OutOfMemoryError("not even one")
+
+    monkeypatch.setattr(fleets, "train_fleet", never)
+    with pytest.raises(torch.OutOfMemoryError, match="not even one"):
+        fleets.train_pack(jobs, reports, told.append)

@@ -229,8 +229,8 @@ def test_every_setting_is_carried_out_or_known_not_to_be():
     """A new setting is not carried out until somebody says so here and in the fleet."""
     alone = {
         "model": {"dropout", "own_code"},
-        "optim": {"optimizer", "momentum", "ema", "own_code"},
-        "train": set(),
+        "optim": {"optimizer", "momentum", "ema", "own_code", "spike"},
+        "train": {"recompute"},
     }
     for section, known in CARRIED_OUT.items():
         names = set(type(getattr(RunConfig(), section)).model_fields)

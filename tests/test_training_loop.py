@@ -1,18 +1,30 @@
 """Whole runs: their files, that they repeat bit for bit, interrupted or not, and how they fail."""
 
+import errno
+import hashlib
 import json
 import math
+import os
 
 import pytest
 import torch
 from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
 from safetensors.torch import load_file
 
+from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.transformer import Transformer
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
-from mytnano.training.checkpoint import NAME, load_checkpoint, save_checkpoint
+from mytnano.training.care import Care
+from mytnano.training.checkpoint import (
+    NAME,
+    PREVIOUS,
+    REFUSED,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from mytnano.training.engine import Engine
 from mytnano.training.loop import load_weights, train
 
@@ -68,6 +80,22 @@ def assert_same(one, other):
         assert torch.equal(weight, other[2][name]), name
 
 
+def stepped(config, text, folder, care=None):
+    """A run after its last step, not yet measured: for tests of what happens on the way."""
+    folder.mkdir(exist_ok=True)
+    run = loop.Run(config, text, folder, lambda **progress: None, care or Care())
+    run.steps()
+    return run
+
+
+def assert_same_steps(one, other):
+    assert [timeless(p) for p in one.history["points"]] == [
+        timeless(p) for p in other.history["points"]
+    ]
+    for name, weight in one.engine.masters.items():
+        assert torch.equal(weight, other.engine.masters[name]), name
+
+
 class Interrupted(Exception):
     pass
 
@@ -119,33 +147,221 @@ def checkpointed(text, folder, monkeypatch, **sections):
     return config, folder / NAME
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "foreign"])
-def test_a_checkpoint_that_cannot_be_trusted_is_not_used(text, tmp_path, monkeypatch, damage):
-    config, path = checkpointed(text, tmp_path / "run", monkeypatch)
-    assert load_checkpoint(path.parent, Engine(config), config.hash)[0] == 9
-    data = path.read_bytes()
-    if damage == "foreign":
-        other, other_path = checkpointed(text, tmp_path / "other", monkeypatch, train={"seed": 1})
-        assert other.hash != config.hash
-        data = other_path.read_bytes()
-    else:
-        middle = len(data) // 2
-        data = {
-            "truncated": data[:middle],
-            "emptied": b"",
-            "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-        }[damage]
-    path.write_bytes(data)
+def damaged(data, damage, foreign):
+    middle = len(data) // 2
+    return {
+        "truncated": data[:middle],
+        "emptied": b"",
+        "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "foreign": foreign,
+        "not ours": hashlib.sha256(b"text").digest() + b"text",
+    }[damage]
+
+
+WHY = {"foreign": "belongs to another run", "not ours": "no checkpoint of ours"}
+
+
+@pytest.fixture(scope="module")
+def saved(text, tmp_path_factory):
+    """A config, and the bytes of its checkpoints after steps 9 and 8, and of another run's."""
+    with pytest.MonkeyPatch.context() as patch:
+        config, path = checkpointed(text, tmp_path_factory.mktemp("run"), patch)
+        other, foreign = checkpointed(
+            text, tmp_path_factory.mktemp("other"), patch, train={"seed": 1}
+        )
+    assert other.hash != config.hash
+    blobs = [file.read_bytes() for file in (path, path.with_name(PREVIOUS), foreign)]
+    return config, *blobs
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "foreign", "not ours"])
+def test_a_checkpoint_that_cannot_be_trusted_is_not_used(text, tmp_path, saved, damage):
+    config, newest, before, foreign = saved
+    path, previous = tmp_path / NAME, tmp_path / PREVIOUS
+    path.write_bytes(newest)
+    previous.write_bytes(before)
+    assert load_checkpoint(tmp_path, Engine(config), config.hash)[0] == 9
+    said = []
+    path.write_bytes(damaged(newest, damage, foreign))
+    assert load_checkpoint(tmp_path, Engine(config), config.hash, said.append)[0] == 8
+    assert len(said) == 1 and str(path) in said[0] and WHY.get(damage, "checksum") in said[0]
+    assert (tmp_path / REFUSED).exists() and not path.exists()
+
+    previous.write_bytes(damaged(before, damage, foreign))
     engine = Engine(config)
-    before = {name: p.detach().clone() for name, p in engine.masters.items()}
-    assert load_checkpoint(path.parent, engine, config.hash) is None
-    assert all(torch.equal(before[name], p) for name, p in engine.masters.items())
+    weights = {name: p.detach().clone() for name, p in engine.masters.items()}
+    assert load_checkpoint(tmp_path, engine, config.hash) is None
+    assert all(torch.equal(weights[name], p) for name, p in engine.masters.items())
+    assert not engine.optimizer.state
+
+
+def test_a_run_without_a_good_checkpoint_starts_again(text, tmp_path, saved, monkeypatch):
+    config, newest, *_ = saved
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / NAME).write_bytes(newest[:-1])
     steps = []
     monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
     train(config, text, tmp_path / "run")
-    assert len(steps) == STEPS
+    assert len(steps) == STEPS and not list((tmp_path / "run").glob("checkpoint*"))
     train(config, text, tmp_path / "fresh")
     assert_same(outcome(tmp_path / "run"), outcome(tmp_path / "fresh"))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(text, tmp_path, monkeypatch):
+    config, folder = run_of(text), tmp_path / "run"
+    saves, write = [], os.fsync
+
+    def full(descriptor):
+        saves.append(1)
+        if len(saves) == 19:  # each save writes the checkpoint and the curve
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"no space left on the disk for .*checkpoint\.bin"):
+            stepped(config, text, folder, Care(checkpoint_seconds=-1.0))
+    _, header = read_checkpoint(folder / PREVIOUS, config.hash)
+    assert header["step"] == "9" and not list(folder.glob(".tmp-*"))
+    assert_same_steps(stepped(config, text, tmp_path / "whole"), stepped(config, text, folder))
+
+
+def test_a_checkpoint_between_two_points_of_the_curve_keeps_their_losses(text, tmp_path):
+    """Also the state of the optimizer is the same after a resumed run as after a whole one."""
+    config = run_of(text, "dropout", train={"evaluations": 1})
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    states, runs = [], []
+    for folder, stops in zip(folders, ((STEPS - 1,), (2, 9, 17, STEPS - 1)), strict=True):
+        for stop in stops:
+            folder.mkdir(exist_ok=True)
+            run = loop.Run(config, text, folder, lambda **p: None, Care(log_points=3))
+            while run.step < stop:
+                run._advance()
+            run.save()
+            torch.manual_seed(stop)
+        states.append(read_checkpoint(folder / NAME, config.hash))
+        runs.append(stepped(config, text, folder, Care(log_points=3)))
+    for name, tensor in states[0][0].items():
+        assert torch.equal(tensor, states[1][0][name]), name
+    assert {name.partition("/")[0] for name in states[0][0]} >= {"weight", "exp_avg", "exp_avg_sq"}
+    assert len(json.loads(states[0][1]["history"])["pending"]) == 11
+    assert_same_steps(*runs)
+    assert [point["step"] for point in runs[0].history["points"]] == [1, 12, STEPS]
+
+
+def broken_batches(monkeypatch, steps, value=math.nan):
+    """Losses of these 0-based steps come out as ``value``, with gradients to match."""
+    whole = Engine.gradients
+    calls = iter(range(10_000))
+
+    def gradients(engine, x, y):
+        loss = whole(engine, x, y)
+        if next(calls) in steps:
+            for master in engine.masters.values():
+                master.grad.fill_(value)
+            return loss * 0 + value
+        return loss
+
+    monkeypatch.setattr(Engine, "gradients", gradients)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 50.0])
+def test_a_spike_is_skipped_counted_and_said(text, tmp_path, monkeypatch, value):
+    config = run_of(text, optim={"spike": 6.0})
+    broken_batches(monkeypatch, {18, 20}, value)
+    said = []
+    run = stepped(config, text, tmp_path, Care(say=said.append))
+    assert [sentence.partition(":")[0] for sentence in said] == [
+        "step 19 was skipped",
+        "step 21 was skipped",
+    ]
+    points = run.history["points"]
+    assert [p["step"] for p in points] == [*range(1, 19), 20, *range(22, STEPS + 1)]
+    assert [p["skipped"] for p in points] == [0] * 18 + [1] + [2] * 3
+    assert all(math.isfinite(p["train_loss"]) and p["train_loss"] < 10 for p in points)
+    assert all(weight.isfinite().all() for weight in run.engine.masters.values())
+
+
+def test_without_a_spike_the_guard_changes_nothing(text, tmp_path):
+    config = run_of(text, steps=40)
+    plain = stepped(config, text, tmp_path / "plain")
+    guarded = stepped(config.but(optim={"spike": 8.0}), text, tmp_path / "guarded")
+    assert guarded.finish({})["skipped_steps"] == 0
+    for point in guarded.history["points"]:
+        assert point.pop("skipped") == 0
+    assert_same_steps(plain, guarded)
+
+
+def test_steps_that_all_break_stop_the_run_with_its_state_saved(text, tmp_path, monkeypatch):
+    config = run_of(text, optim={"spike": 6.0})
+    with monkeypatch.context() as patched:
+        broken_batches(patched, range(10, 100))
+        with pytest.raises(UserError, match=r"stopped after step 15: 5 steps in a row.*lr=0\.001"):
+            train(config, text, tmp_path)
+    tensors, header = read_checkpoint(tmp_path / NAME, config.hash)
+    assert header["step"] == "15" and all(tensor.isfinite().all() for tensor in tensors.values())
+    run = stepped(config, text, tmp_path)
+    assert run.guard.state["skipped"] == 5 and run.history["points"][-1]["step"] == STEPS
+
+
+def test_asked_to_stop_it_saves_and_goes_on_where_it_was(text, tmp_path):
+    config = run_of(text)
+    asked = iter([False] * 6 + [True])
+    heard = Heard()
+    with pytest.raises(KeyboardInterrupt):
+        care = Care(stopping=lambda: next(asked), recorders=[heard])
+        train(config, text, tmp_path / "parts", care=care)
+    assert [point["step"] for point in heard.points] == [1, 2, 3, 4, 5, 6, 7]
+    assert heard.closed == [None]
+    assert read_checkpoint(tmp_path / "parts" / NAME, config.hash)[1]["step"] == "7"
+    heard = Heard()
+    parts = stepped(config, text, tmp_path / "parts", Care(recorders=[heard]))
+    assert [point["step"] for point in heard.points] == list(range(8, STEPS + 1))
+    assert_same_steps(stepped(config, text, tmp_path / "whole"), parts)
+
+
+def test_samples_are_written_on_the_way_and_change_nothing(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
+    config = run_of(text, "dropout")
+    heard = Heard()
+    care = Care(prompts=("The people ", "law"), recorders=[heard])
+    sampled = stepped(config, text, tmp_path, care)
+    assert_same_steps(stepped(config, text, tmp_path / "plain"), sampled)
+    result = sampled.finish({})
+    lines = (tmp_path / loop.SAMPLES).read_text().splitlines()
+    samples = [json.loads(line) for line in lines]
+    assert [s["step"] for s in samples] == [6, 6, 12, 12, 18, 18, 24, 24]
+    assert samples == heard.samples and len({s["text"] for s in samples}) > 2
+    assert "samples" not in result
+
+
+def test_recorders_hear_of_the_end(text, tmp_path):
+    heard = Heard()
+    assert [train(run_of(text, steps=2), text, tmp_path, care=Care(recorders=[heard]))] == (
+        heard.closed
+    )
+
+
+def test_a_killed_measurement_does_not_cost_the_training(text, tmp_path, monkeypatch):
+    config = run_of(text)
+    stepped(config, text, tmp_path, Care(save_at_end=True))  # and is killed before it is measured
+    steps = []
+    monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
+    assert train(config, text, tmp_path)["test_bpb"] > 0 and not steps
+
+
+class Heard:
+    def __init__(self):
+        self.points, self.samples, self.closed = [], [], []
+
+    def point(self, point):
+        self.points.append(point)
+
+    def sample(self, **sample):
+        self.samples.append(sample)
+
+    def close(self, result):
+        self.closed.append(result)
 
 
 def test_no_checkpoint(text, tmp_path):

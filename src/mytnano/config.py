@@ -219,6 +219,13 @@ class OptimConfig(Frozen):
     grad_clip: float = setting(
         "factor", "largest global gradient norm; 0 turns clipping off", default=1.0, ge=0
     )
+    spike: float = setting(
+        "factor",
+        "skip a step whose loss lies this many spreads above the recent median, or is no number; "
+        "0 skips none",
+        default=0.0,
+        ge=0,
+    )
     schedule: Literal["constant", "cosine", "linear", "wsd"] = setting(
         "factor",
         "learning rate after warmup; wsd is constant until its linear decay",
@@ -279,6 +286,15 @@ class TrainConfig(Frozen):
     device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
     fleet: bool = setting(
         "nuisance", "trained as one program with other runs of its shape", default=False
+    )
+    micro_windows: int = setting(
+        "nuisance",
+        "windows of one pass, whose gradients are added up; 0 is what suits the device",
+        default=0,
+        ge=0,
+    )
+    recompute: bool = setting(
+        "nuisance", "keep no activations inside a block, compute them again backward", default=False
     )
     evaluations: int = setting(
         "nuisance", "validation measurements along the curve", default=10, ge=1

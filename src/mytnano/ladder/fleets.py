@@ -7,6 +7,9 @@ folder, as the precision is: it is part of a run's hash, so no table or verdict 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
@@ -97,12 +100,33 @@ def packs(jobs: Sequence[Job], on_event: Callable[[Event], None]) -> Iterable[li
 def train_pack(
     jobs: Sequence[Job], reports: Sequence[Report], finished: Callable[[Job], None]
 ) -> None:
-    """Train one fleet; what :func:`~mytnano.runs.together.carry_out_together` calls."""
+    """Train one fleet; what :func:`~mytnano.runs.together.carry_out_together` calls.
+
+    Where the memory does not suffice after all, the rest goes on as two fleets of half the size.
+    """
     config, cache, _ = jobs[0].config
+    text = prepare(config.data, cache)
     by_folder = {job.folder: job for job in jobs}
+    done: set[Path] = set()
+
+    def tell(entry: Entry, result: dict) -> None:
+        done.add(entry.folder)
+        finished(by_folder[entry.folder])
+
     entries = [
         Entry(job.config[0], job.folder, report.progress, job.config[2])
         for job, report in zip(jobs, reports, strict=True)
     ]
-    text = prepare(config.data, cache)
-    train_fleet(entries, text, lambda entry, result: finished(by_folder[entry.folder]))
+    try:
+        train_fleet(entries, text, tell)
+        return
+    except torch.OutOfMemoryError:
+        if len(jobs) == 1:
+            raise
+    # Outside of the handler, whose exception keeps the fleet's tensors.
+    reports[0].note(f"{len(jobs)} runs of {jobs[0].rung} do not fit: they go on in two fleets")
+    left = [pair for pair in zip(jobs, reports, strict=True) if pair[0].folder not in done]
+    half = -(-len(left) // 2)
+    for part in (left[:half], left[half:]):
+        if part:
+            train_pack([job for job, _ in part], [report for _, report in part], finished)

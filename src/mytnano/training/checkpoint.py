@@ -1,5 +1,7 @@
 """The state of an unfinished run in one safetensors file: checksummed, atomic, not unpickled.
 
+The last two are kept. A file that cannot be trusted is put aside, and the one before it is used.
+
 Any optimizer will do whose state of a weight is tensors and plain numbers. Tensors are kept as
 ``state/KEY/WEIGHT`` beside ``weight/WEIGHT`` and ``average/WEIGHT``; numbers, and those that an
 optimizer keeps in its groups, are JSON in the file's header, which holds every float exactly.
@@ -7,8 +9,11 @@ optimizer keeps in its groups, are JSON in the file's header, which holds every 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mytnano.errors import UserError
-from mytnano.files import atomic_write_bytes
+from mytnano.files import atomic_file
 from mytnano.training.engine import Engine
 
 NAME = "checkpoint.bin"
+PREVIOUS = "checkpoint-previous.bin"
+REFUSED = "checkpoint-refused.bin"
+FILES = (NAME, PREVIOUS, REFUSED)
+"""The newest, the one before it, and the last one that was not trusted."""
+
 DIGEST = 32
 PLAIN = (bool, int, float, str, type(None))
 """What of an optimizer's state may be written beside tensors."""
@@ -33,7 +43,8 @@ def save_checkpoint(
     """Write all that continuing after ``step`` steps needs: weights, moments, measured history.
 
     Raises:
-        UserError: the disk is full, or the optimizer keeps what cannot be written.
+        UserError: the disk is full, or the optimizer keeps what cannot be written; the last
+            checkpoint is whole.
     """
     tensors = {f"weight/{name}": p for name, p in engine.masters.items()}
     tensors |= {f"average/{name}": p for name, p in (engine.average or {}).items()}
@@ -58,11 +69,15 @@ def save_checkpoint(
     ]
     note = {"step": str(step), "hash": config_hash, "history": json.dumps(history)}
     note |= {"numbers": json.dumps(numbers), "groups": json.dumps(groups)}
-    note |= {"on_cpu": json.dumps(on_cpu)}
+    note |= {"on_cpu": json.dumps(on_cpu), "updates": str(engine.updates)}
     data = save(
         {place: t.detach().cpu().contiguous() for place, t in tensors.items()}, metadata=note
     )
-    atomic_write_bytes(folder / NAME, hashlib.sha256(data).digest() + data)
+    with contextlib.suppress(FileNotFoundError):  # the first to be saved, or the last save failed
+        os.replace(folder / NAME, folder / PREVIOUS)
+    with atomic_file(folder / NAME) as temporary, open(temporary, "wb") as file:
+        file.write(hashlib.sha256(data).digest())
+        file.write(data)
 
 
 def optimizer_state(engine: Engine) -> list[tuple[str, Any, Tensor]]:
@@ -74,25 +89,66 @@ def optimizer_state(engine: Engine) -> list[tuple[str, Any, Tensor]]:
     ]
 
 
-def load_checkpoint(folder: Path, engine: Engine, config_hash: str) -> tuple[int, dict] | None:
-    """Put a saved state into ``engine``; return its step and history, or None if there is none.
+def load_checkpoint(
+    folder: Path,
+    engine: Engine,
+    config_hash: str,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> tuple[int, dict] | None:
+    """Put the newest good state into ``engine``; return its step and history, or None.
 
-    A truncated or foreign file is not used: the run starts again from its first step.
+    A file that is cut off, damaged or of another run is not used: it is put aside under
+    :data:`REFUSED`, ``say`` is told why, and the one before it counts.
     """
-    path = folder / NAME
-    if not path.exists():
-        return None
-    blob = path.read_bytes()
+    for name in (NAME, PREVIOUS):
+        try:
+            tensors, header = read_checkpoint(folder / name, config_hash)
+            _restore(engine, tensors, header)
+        except FileNotFoundError:
+            continue
+        except Untrusted as error:
+            os.replace(folder / name, folder / REFUSED)
+            say(f"{folder / name} is not used: {error}; it is kept as {REFUSED}")
+            continue
+        return int(header["step"]), json.loads(header["history"])
+    return None
+
+
+class Untrusted(Exception):
+    """Why a checkpoint is not used, in a few words."""
+
+
+def read_checkpoint(path: Path, config_hash: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Its tensors by name, and its header with ``step``, ``hash`` and ``history``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Untrusted: it is damaged, or of another run.
+    """
+    try:
+        blob = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Untrusted(f"it cannot be read ({error.strerror})") from None
     digest, data = blob[:DIGEST], blob[DIGEST:]
     if hashlib.sha256(data).digest() != digest:
-        return None
+        raise Untrusted("its checksum does not match, so it was cut off or damaged")
     try:
-        tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        tensors = load(bytes(data))
+        header = json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))["__metadata__"]
+        if header["hash"] != config_hash:
+            raise Untrusted(f"it belongs to another run ({header['hash']}, not {config_hash})")
     except (SafetensorError, KeyError, ValueError):
-        return None
-    if header["hash"] != config_hash:
-        return None
+        raise Untrusted("it is no checkpoint of ours") from None
+    return tensors, header
+
+
+def _restore(engine: Engine, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    wanted = [f"weight/{name}" for name in engine.masters]
+    wanted += [f"average/{name}" for name in engine.average or ()]
+    if missing := [name for name in wanted if name not in tensors]:
+        raise Untrusted(f"it lacks {missing[0]}")
     with torch.no_grad():
         for name, parameter in engine.masters.items():
             parameter.copy_(tensors.pop(f"weight/{name}"))
@@ -101,8 +157,7 @@ def load_checkpoint(folder: Path, engine: Engine, config_hash: str) -> tuple[int
     _restore_optimizer(engine, tensors, header)
     if engine.low_precision:
         engine.refresh()
-    engine.updates = int(header["step"])
-    return engine.updates, json.loads(header["history"])
+    engine.updates = int(header.get("updates", header["step"]))
 
 
 def _restore_optimizer(engine: Engine, tensors: dict[str, Tensor], header: dict[str, str]) -> None:

@@ -49,7 +49,10 @@ CARRIED_OUT = {
         "init", "qk_norm", "value_embeddings", "norm_gain", "embedding_norm", "x0_skip", "softcap",
     },
     "optim": {"table_lr", "beta1", "beta2", "eps", *EACH_ITS_OWN["optim"]},
-    "train": {"batch_windows", "precision", "compile", "device", "fleet", *EACH_ITS_OWN["train"]},
+    "train": {
+        "batch_windows", "micro_windows", "precision", "compile", "device", "fleet",
+        *EACH_ITS_OWN["train"],
+    },
 }  # fmt: skip
 """Settings that a fleet follows. Another one, not at its default, needs a run of its own."""
 
@@ -106,7 +109,7 @@ class Fleet:
             compile = config.train.compile or self.device.type == "cuda"
         self.program = program_for(config, self.size, compile, mode)
         self.optim, self.layout = config.optim, self.program.layout
-        self.softcap = config.model.softcap
+        self.softcap, self.micro_windows = config.model.softcap, config.train.micro_windows
         shape = self.size, self.layout.width
         # Four tensors, not one: autograd counts the changes of a tensor and all its views together.
         self.master, self.grad, self.first, self.second = (
@@ -220,8 +223,9 @@ class Fleet:
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
         """As the engine's, so that gradients add in the same parts."""
         windows, tokens = ids.shape[1:]
-        rows = max(1, engines.MICRO_TOKENS // tokens) if ids.device.type == "cpu" else windows
-        return ids.split(rows, dim=1)
+        on_cpu = ids.device.type == "cpu"
+        rows = max(1, engines.MICRO_TOKENS // tokens) if on_cpu else windows
+        return ids.split(self.micro_windows or rows, dim=1)
 
     def _prove(self, config: RunConfig) -> None:
         """Compile everything on a batch of zeros, or go on without the compiler."""
@@ -258,7 +262,6 @@ class Member:
     """
 
     average = None
-    updates = 0
 
     def __init__(self, fleet: Fleet, k: int, config: RunConfig) -> None:
         self.fleet, self.k, self.config = fleet, k, config
@@ -289,6 +292,16 @@ class Member:
         """The module, in the working precision, whose parameters are views of the fleet's."""
         self.fleet.settle(self.k)
         return self._model
+
+    @property
+    def updates(self) -> int:
+        """Updates made or asked for so far."""
+        self.fleet.settle(self.k)
+        return self.fleet.counts[self.k]
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self.fleet.counts[self.k] = count
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of this round, in nats per token; the fleet has computed it."""
@@ -341,7 +354,7 @@ class _State(MutableMapping[Tensor, Mapping[str, Any]]):
         fleet, k = self._member.fleet, self._member.k
         fleet.settle(k)
         name = self._names[id(master)]
-        step = torch.tensor(float(fleet.counts[k]))
+        step = torch.tensor(float(fleet.counts[k]), device=fleet.device)
         return {"step": step, "exp_avg": self._first[name], "exp_avg_sq": self._second[name]}
 
     def __setitem__(self, master: Tensor, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ What a member logs, validates, saves and leaves is written by the same code as f
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -55,12 +56,13 @@ def train_fleet(
         ValueError: the configs cannot be one fleet.
         UserError: the text is too short for a window, or the disk is full.
     """
+    gc.collect()  # an earlier fleet and its members name each other
     memory.reset_peak(entries[0].config.train.device)
     fleet = Fleet([entry.config for entry in entries], compile)
     runs = []
     for entry, member in zip(entries, fleet.members, strict=True):
         entry.folder.mkdir(parents=True, exist_ok=True)
-        runs.append(MemberRun(entry.config, text, entry.folder, entry.on_progress, member))
+        runs.append(MemberRun(entry.config, text, entry.folder, entry.on_progress, engine=member))
     results: dict[int, dict] = {}
 
     def finish_ended() -> None:
@@ -77,6 +79,7 @@ def train_fleet(
         make_round(fleet, active, batches)
         for run in active:
             run.record()
+            run.look_after()
         finish_ended()
     return [results[k] for k in range(len(entries))]
 

@@ -141,7 +141,12 @@ def count_parameters(model: Transformer) -> tuple[int, int]:
 
 def continuation(model: Transformer, text: Text) -> str:
     """About ``SAMPLE_BYTES`` bytes after the prompt, at temperature 0.8 and a fixed seed."""
-    tokenizer = text.tokenizer
-    prompt = [tokenizer.eod_id, *tokenizer.encode(PROMPT.encode()).tolist()]
     count = round(SAMPLE_BYTES * len(text.train.ids) / text.train.byte_count)
-    return tokenizer.decode(sample(model, prompt, count)).decode(errors="replace")
+    return continued(model, text, PROMPT, count)
+
+
+def continued(model: Transformer, text: Text, prompt: str, tokens: int) -> str:
+    """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed."""
+    tokenizer = text.tokenizer
+    ids = [tokenizer.eod_id, *tokenizer.encode(prompt.encode()).tolist()]
+    return tokenizer.decode(sample(model, ids, tokens)).decode(errors="replace")
