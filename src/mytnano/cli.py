@@ -64,6 +64,9 @@ def ladder(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
+    fleet: Annotated[
+        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+    ] = "auto",
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),
@@ -93,6 +96,7 @@ def ladder(
         precision=precision,
         workers=workers,
         tune=tune,
+        fleet=fleet,
     )
     code = climb(request, console)
     tell(console, f"report: {write_report(request.out)}")
@@ -128,12 +132,33 @@ def bench(
     shapes: Annotated[str, typer.Option(help="Shapes among B, C and D.")] = "B,C,D",
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
-    out: Annotated[Path, typer.Option(help="Result file.")] = Path("out/bench.json"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Result file; default: out/bench.json, or out/bench-fleet.json."),
+    ] = None,
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K,...", help="Race fleets of so many models against runs alone instead."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama."""
-    from mytnano.bench import run_bench
+    """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
 
-    run_bench(nanogpt, list(split_names([shapes])), rounds, out, threads)
+    With --fleet, many models trained as one program beside one alone; there is a shape A as well.
+    """
+    from mytnano.bench import run_bench, run_fleet_bench
+
+    if fleet is not None:
+        from mytnano.bench.fleet import parse_sizes
+
+        names = list(split_names([shapes]))
+        file = out or Path("out/bench-fleet.json")
+        run_fleet_bench(parse_sizes(fleet), names, rounds, file, device, threads)
+        return
+    file = out or Path("out/bench.json")
+    run_bench(nanogpt, list(split_names([shapes])), rounds, file, threads)
 
 
 @app.command()
@@ -153,6 +178,9 @@ def ablate(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
+    fleet: Annotated[
+        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+    ] = "auto",
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -168,7 +196,7 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
-    answered(question, folder, console, device, workers, **overrides(fields or []))
+    answered(question, folder, console, device, workers, fleet, **overrides(fields or []))
     tell(console, f"written to {folder}: answer.json, results.csv")
 
 

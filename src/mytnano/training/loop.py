@@ -85,7 +85,11 @@ def train(
 
 
 class Run:
-    """One run's state between steps: engine, data order, and what was measured so far."""
+    """One run's state between steps: engine, data order, and what was measured so far.
+
+    ``engine`` is made from the config, unless the caller brings one: a member of a fleet
+    (:mod:`mytnano.training.fleet`) computes together with others and has the same interface.
+    """
 
     def __init__(
         self,
@@ -94,11 +98,13 @@ class Run:
         folder: Path,
         on_progress: OnProgress,
         care: Care = Care(),  # noqa: B008 - frozen
+        engine: Engine | None = None,
     ) -> None:
-        memory.reset_peak(config.train.device)
+        if engine is None:
+            memory.reset_peak(config.train.device)
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
         self.care = care
-        self.engine = self._engine()
+        self.engine = engine or self._engine()
         train, data = config.train, config.data
         self.windows = Windows(
             text.train,
@@ -128,45 +134,67 @@ class Run:
         spike = config.optim.spike
         self.guard = Guard(spike, self.history.get("guard")) if spike else None
         self.started = time.perf_counter() - self.history["seconds"]
+        self.shown = self.saved = time.perf_counter()
 
     def steps(self) -> None:
         """Train until the last step, or until the loss is no longer a number."""
-        every = self.care.checkpoint_seconds
-        every = CHECKPOINT_SECONDS if every is None else every
-        shown = saved = time.perf_counter()
         self.engine.model.train()
-        while self.step < self.total and not self.history["diverged"]:
+        while self.running:
             self._advance()
-            now = time.perf_counter()
-            if now - shown > SHOW_SECONDS and self.history["points"]:
-                shown = now
-                self._show()
-            stopping = self.care.stopping() or (self.guard is not None and self.guard.exhausted)
-            last = self.step == self.total
-            stopping, due = self._agreed(stopping, now - saved > every)
-            if stopping or (due and not last) or (last and self.care.save_at_end):
-                saved = now
-                self.save()
-            if stopping:
-                raise self._stopped()
+            self.look_after()
 
     def _advance(self) -> None:
-        """One step, its place on the curve, and the samples that are due after it."""
+        self.optimise()
+        self.record()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is another step to make."""
+        return self.step < self.total and not self.history["diverged"]
+
+    @property
+    def due(self) -> bool:
+        """Whether this step has a place on the curve."""
+        return self.step in self.log_at or self.step in self.validate_at
+
+    def optimise(self) -> None:
+        """Make one optimizer step."""
         begun = time.perf_counter()
-        lr = learning_rate(self.config.optim, self.step, self.total)
-        loss, norm = self._probed_step(lr) if self.step in self.probe_at else self._step(lr)
-        if norm is not None:  # or the step was skipped
+        self.lr = learning_rate(self.config.optim, self.step, self.total)
+        probed = self.step in self.probe_at
+        loss, self.norm = self._probed_step(self.lr) if probed else self._step(self.lr)
+        if self.norm is not None:  # or the step was skipped
             self.losses.append(loss)
-        due = bool(self.losses) and (self.step in self.log_at or self.step in self.validate_at)
-        if due:  # waits for the device, so it belongs to the step's time
-            mean_loss = torch.stack(self.losses).mean().item()
+        self.mean_loss: float | None = None
+        if self.losses and self.due:  # waits for the device, so it belongs to the step's time
+            self.mean_loss = torch.stack(self.losses).mean().item()
             self.losses.clear()
         self.history["train_seconds"] += time.perf_counter() - begun
-        if due:
-            self._log(mean_loss, norm, lr)
+
+    def record(self) -> None:
+        """The step's place on the curve, and the samples that are due after it."""
+        if self.mean_loss is not None:
+            self._log(self.mean_loss, self.norm, self.lr)
         if self.step in self.sample_at:
             self._sample()
         self.step += 1
+
+    def look_after(self) -> None:
+        """Show and save now and then; raise what ends a run that is to stop."""
+        every = self.care.checkpoint_seconds
+        every = CHECKPOINT_SECONDS if every is None else every
+        now = time.perf_counter()
+        if now - self.shown > SHOW_SECONDS and self.history["points"]:
+            self.shown = now
+            self._show()
+        stopping = self.care.stopping() or (self.guard is not None and self.guard.exhausted)
+        last = self.step == self.total
+        stopping, due = self._agreed(stopping, now - self.saved > every)
+        if stopping or (due and not last) or (last and self.care.save_at_end):
+            self.saved = now
+            self.save()
+        if stopping:
+            raise self._stopped()
 
     def save(self) -> None:
         """Write a checkpoint from which the run continues with the next step."""
