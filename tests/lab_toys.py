@@ -7,7 +7,7 @@ from ladder_toys import write_text
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.lab import run as module
+from mytnano.lab import cells as module
 from mytnano.lab.run import ablate
 from mytnano.ladder.cells import Where
 from mytnano.runs.jobs import Finished, Summary

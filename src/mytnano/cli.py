@@ -153,6 +153,10 @@ def ablate(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
+    ] = False,
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -168,8 +172,8 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
-    answered(question, folder, console, device, workers, **overrides(fields or []))
-    tell(console, f"written to {folder}: answer.json, results.csv")
+    answered(question, folder, console, device, workers, time, **overrides(fields or []))
+    tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
 
 
 @app.command()
