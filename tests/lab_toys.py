@@ -34,11 +34,11 @@ def where(folder: Path, text: str) -> Where:
     return Where(DataConfig(corpus=text), folder / "out", "fp32", "cpu")
 
 
-def ask(folder: Path, out: str = "out", **fields):
+def ask(folder: Path, out: str = "out", time: bool = False, **fields):
     """Answer it in this process; the answer and what was printed."""
     printed = io.StringIO()
     console = Console(file=printed, width=140)
-    found = ablate(question(folder, **fields), folder / out, console, workers=0)
+    found = ablate(question(folder, **fields), folder / out, console, workers=0, time=time)
     return found, printed.getvalue()
 
 

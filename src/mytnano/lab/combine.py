@@ -14,7 +14,7 @@ from typing import Any
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.lab.settings import changed, full_name
+from mytnano.lab.settings import changed, differences, full_name
 from mytnano.lab.spec import ALL, BASELINE, JOINT, WITHOUT, Spec
 
 Changes = Mapping[str, Any]
@@ -50,6 +50,8 @@ def candidates(spec: Spec, start: RunConfig) -> tuple[str, RunConfig, list[Candi
     single = [_single(name, changes, start) for name, changes in spec.arms.items()]
     if spec.combine == "none":
         return BASELINE, start, single
+    for each in single:
+        _check_single(each, start)
     whole = changed(start, _merged(spec, spec.arms))
     if spec.combine == "leave-one-out":
         rest = {left: [name for name in spec.arms if name != left] for left in spec.arms}
@@ -70,21 +72,33 @@ def _single(name: str, changes: Changes, start: RunConfig) -> Candidate:
         raise UserError(f"arm '{name}': {error}") from None
 
 
+def _check_single(each: Candidate, start: RunConfig) -> None:
+    if each.joint:
+        raise UserError(
+            f"arm '{each.name}' says joint, but combine needs arms of one design choice each: "
+            "split it, or leave combine out"
+        )
+    factors = differences(start, each.design, "factor")
+    if len(factors) != 1:
+        named = f" ({', '.join(factors)})" if factors else ""
+        raise UserError(
+            f"arm '{each.name}': it changes {len(factors)} design choices{named}, but combine "
+            "needs arms of one each"
+        )
+
+
 def _merged(spec: Spec, names: Any) -> dict[str, Any]:
     """The settings of several arms as one.
 
     Raises:
-        UserError: an arm that says joint, or two that give a setting different values.
+        UserError: two arms give a setting different values.
     """
     merged: dict[str, Any] = {}
     owner: dict[str, str] = {}
     for name in names:
         for word, value in spec.arms[name].items():
             if word == JOINT:
-                raise UserError(
-                    f"arm '{name}' says joint, but combine needs arms of one design choice each: "
-                    "split it, or leave combine out"
-                )
+                continue
             setting = full_name(word)
             if merged.setdefault(setting, value) != value:
                 raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from mytnano.svg import (
     INK,
     MUTED,
     RULE,
-    SECOND,
     WARN,
     axes,
     draw,
@@ -33,7 +33,8 @@ from mytnano.verdicts import words
 FILE = "answer.svg"
 
 WIDTH, LEFT, RIGHT, ROW = 780.0, 150.0, 190.0, 40.0
-COLUMNS, GAP, PANEL_HEIGHT = 3, 62.0, 120.0
+COLUMNS, GAP, PANEL_HEIGHT, BETWEEN = 3, 62.0, 120.0, 50.0
+Painter = Callable[[Axes], None]
 COLOURS = {"better": ACCENT, "worse": WARN, "equivalent": INK, "identical": INK}
 FAR = 1.6
 """An interval is cut where it leaves the seeds' own range by more than this part of it."""
@@ -45,37 +46,51 @@ def write_figure(found: Answer, out: Path) -> None:
 
 
 def answer_figure(found: Answer) -> Markup:
-    """Verdicts on top, then for each arm the interval over the seeds, then the rates tried."""
+    """Verdicts on top; then panels: intervals over seeds, rates tried, and effects over compute."""
     shown = [*found.verdicts, *([found.interaction] if found.interaction else [])]
-    closing = [] if found.plan.spec.fixed else [v for v in shown if _d(found, v).size]
-    rated = [arm.name for arm in found.plan.arms if not arm.twin] or [found.plan.baseline.name]
-    closing_top = 52 + ROW * len(shown) + 56
-    rates_top = closing_top + _rows(len(closing)) * (PANEL_HEIGHT + 56) + (14 if closing else -30)
-    height = rates_top + _rows(len(rated)) * (PANEL_HEIGHT + 56)
+    sections = [section for section in _sections(found, shown) if section[1]]
+    tops, height = [], 52 + ROW * len(shown) + 50
+    for _, painters in sections:
+        tops.append(height)
+        height += 38 + math.ceil(len(painters) / COLUMNS) * (PANEL_HEIGHT + BETWEEN)
 
     def paint(figure: Figure) -> None:
-        _title(figure, 18, _question(found))
+        _title(figure, 14, _question(found))
         _verdicts(figure, found, shown)
-        if closing:
-            _title(figure, closing_top - 22, "how the interval closed, % over paired seeds")
-        for number, verdict in enumerate(closing):
-            _closing(_panel(figure, number, closing_top), found, verdict)
-        _title(figure, rates_top - 22, "validation BPB of the learning rates tried")
-        for number, name in enumerate(rated):
-            _rates(_panel(figure, number, rates_top), found, name)
+        for top, (title, painters) in zip(tops, sections, strict=True):
+            _title(figure, top, title)
+            for number, painter in enumerate(painters):
+                painter(_panel(figure, number, top + 30))
 
     alt = "; ".join(found.sentences)
     return draw(f"answer-{found.plan.hash}", alt, (WIDTH, height), paint)
 
 
-def _rows(panels: int) -> int:
-    return math.ceil(panels / COLUMNS)
+def _sections(found: Answer, shown: list[Verdict]) -> list[tuple[str, list[Painter]]]:
+    """Titles with what paints each panel; a section may have none."""
+    arms = [arm.name for arm in found.plan.arms if not arm.twin] or [found.plan.baseline.name]
+    closed = [] if found.plan.spec.fixed else [v for v in shown if _d(found, v).size]
+    return [
+        ("how the interval closed, % over paired seeds", [_closing(found, v) for v in closed]),
+        (
+            f"validation BPB over learning rate (grey: {found.plan.baseline.name}; dashed: chosen)",
+            [_rates(found, name) for name in arms],
+        ),
+        (
+            "test BPB of the baseline over times its compute, and the arms",
+            [_compute(found)] if found.curve else [],
+        ),
+        (
+            "difference in % over times the question's compute",
+            [_trend(found, name) for name in found.trends],
+        ),
+    ]
 
 
 def _panel(figure: Figure, number: int, top: float) -> Axes:
     width = (WIDTH - 40 - (COLUMNS - 1) * GAP) / COLUMNS
     row, column = divmod(number, COLUMNS)
-    place = 40 + column * (width + GAP), top + 14 + row * (PANEL_HEIGHT + 56)
+    place = 40 + column * (width + GAP), top + row * (PANEL_HEIGHT + BETWEEN)
     ax = axes(figure, *place, width, PANEL_HEIGHT)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y")
@@ -165,7 +180,7 @@ def _row(
     ax.plot([v.difference] * 2, [row - 0.34, row + 0.34], color=INK, lw=1.6, zorder=4)
 
 
-def _closing(ax: Axes, found: Answer, v: Verdict) -> None:
+def _closing(found: Answer, v: Verdict) -> Painter:
     """The running interval, the mean so far and the margin, over the number of pairs."""
     d, spec = _d(found, v), found.plan.spec
     low, high = eprocess.intervals(d, spec.alpha / len(spec.judged))
@@ -175,40 +190,90 @@ def _closing(ax: Axes, found: Answer, v: Verdict) -> None:
     as_percent = np.vectorize(percent, otypes=[float])
     mean = as_percent(np.cumsum(d) / n)
     edge = percent(band(spec.margin))
-    ax.axhspan(-edge, edge, color=RULE, lw=0, zorder=0)
-    ax.axhline(0, color=FAINT, lw=1, zorder=1)
-    colour = COLOURS.get(v.verdict, SECOND)
-    if known.any():
-        ends = as_percent(lows[known]), as_percent(highs[known])
-        ax.fill_between(n[known], *ends, color=colour, alpha=0.22, lw=0, step=None)
-        ax.plot(n[known], ends[0], color=colour, lw=1)
-        ax.plot(n[known], ends[1], color=colour, lw=1)
-        # The first intervals are far wider than what is of interest.
-        reach = max(2.5 * (ends[1][-1] - ends[0][-1]), 2.2 * np.ptp(mean), 4 * edge)
-        middle = float(mean[-1])
-        ax.set_ylim(min(middle - reach / 2, -1.4 * edge), max(middle + reach / 2, 1.4 * edge))
-    ax.plot(n, mean, color=INK, lw=1.3, marker="o", ms=2.6)
-    ax.set_xlim(0.5, max(d.size, eprocess.FEWEST) + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _name(ax, v.name)
+    colour = COLOURS.get(v.verdict, MUTED)
+
+    def paint(ax: Axes) -> None:
+        ax.axhspan(-edge, edge, color=RULE, lw=0, zorder=0)
+        ax.axhline(0, color=FAINT, lw=1, zorder=1)
+        if known.any():
+            ends = as_percent(lows[known]), as_percent(highs[known])
+            ax.fill_between(n[known], *ends, color=colour, alpha=0.22, lw=0)
+            for end in ends:
+                ax.plot(n[known], end, color=colour, lw=1)
+            # The first intervals are far wider than what is of interest.
+            reach = max(2.5 * (ends[1][-1] - ends[0][-1]), 2.2 * np.ptp(mean), 4 * edge)
+            middle = float(mean[-1])
+            ax.set_ylim(min(middle - reach / 2, -1.4 * edge), max(middle + reach / 2, 1.4 * edge))
+        ax.plot(n, mean, color=INK, lw=1.3, marker="o", ms=2.6)
+        ax.set_xlim(0.5, max(d.size, eprocess.FEWEST) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        _name(ax, v.name)
+
+    return paint
 
 
-def _rates(ax: Axes, found: Answer, name: str) -> None:
-    """An arm's loss over its rate, the baseline's faintly behind it, the chosen rate as a line."""
-    base = found.plan.baseline.name
-    ticks: set[float] = set()
-    for arm, colour, width in ((base, FAINT, 1.1), (name, ACCENT, 1.6)):
-        rate = found.rates[arm]
-        points = [(math.log2(lr), loss) for lr, loss in rate.tuned.points if math.isfinite(loss)]
-        ticks |= {lr for lr, _ in rate.tuned.points}
-        if points:
-            ax.plot(*zip(*points, strict=True), color=colour, lw=width, marker="o", ms=3)
-        ax.axvline(math.log2(rate.lr), color=colour, lw=1, ls=(0, (4, 3)))
-    shown = sorted(ticks)[:: 1 + len(ticks) // 5]
-    ax.xaxis.set_major_locator(FixedLocator([math.log2(lr) for lr in shown]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{2**x:.2g}"))
-    fair = "fair" if found.rates[name].fair else "not certified"
-    _name(ax, f"{name}, {fair}")
+def _rates(found: Answer, name: str) -> Painter:
+    """An arm's loss over its rate, the baseline's faintly behind it, the chosen rates as lines."""
+
+    def paint(ax: Axes) -> None:
+        ticks: set[float] = set()
+        for arm, colour, width in ((found.plan.baseline.name, FAINT, 1.1), (name, ACCENT, 1.6)):
+            rate = found.rates[arm]
+            points = [(math.log2(lr), bpb) for lr, bpb in rate.tuned.points if math.isfinite(bpb)]
+            ticks |= {lr for lr, _ in rate.tuned.points}
+            if points:
+                ax.plot(*zip(*points, strict=True), color=colour, lw=width, marker="o", ms=3)
+            ax.axvline(math.log2(rate.lr), color=colour, lw=1, ls=(0, (4, 3)))
+        _powers(ax, sorted(ticks)[:: 1 + len(ticks) // 5], "")
+        _name(ax, f"{name}, {'fair' if found.rates[name].fair else 'not certified'}")
+
+    return paint
+
+
+def _compute(found: Answer) -> Painter:
+    """The curve that multipliers are read from."""
+    curve = found.curve
+    assert curve is not None
+
+    def paint(ax: Axes) -> None:
+        for level in curve.levels:
+            ax.plot(
+                [math.log2(level.factor)] * len(level.scores), level.scores, ls="none", marker="o",
+                ms=3, mew=0, color=FAINT,
+            )  # fmt: skip
+        line = [(math.log2(level.factor), level.bpb) for level in curve.levels]
+        ax.plot(*zip(*line, strict=True), color=INK, lw=1.3)
+        for v in found.verdicts:
+            if v.difference is not None and v.verdict not in UNFIT:
+                place = math.log2(found.plan.arm(v.name).flops / curve.own.flops)
+                colour = COLOURS.get(v.verdict, MUTED)
+                bpb = curve.own.bpb * (1 + v.difference / 100)
+                ax.plot([place], [bpb], marker="D", ms=5, mew=0, color=colour)
+        _powers(ax, [level.factor for level in curve.levels], "x")
+
+    return paint
+
+
+def _trend(found: Answer, name: str) -> Painter:
+    """An arm's mean difference at each size, and the slope."""
+    line, own = found.trends[name], found.plan.baseline.flops
+
+    def paint(ax: Axes) -> None:
+        x = np.log2(np.array(line.compute) / own)
+        y = np.array(line.effects)
+        ax.axhline(0, color=FAINT, lw=1)
+        ax.plot(x, y, ls="none", marker="o", ms=5, mew=0, color=ACCENT)
+        ax.plot(x, y.mean() + line.slope * (x - x.mean()), color=ACCENT if line.resolved else FAINT)
+        _powers(ax, list(2**x), "x")
+        _name(ax, name)
+
+    return paint
+
+
+def _powers(ax: Axes, values: list[float], unit: str) -> None:
+    """Ticks at some values of an axis in logarithms to base 2."""
+    ax.xaxis.set_major_locator(FixedLocator([math.log2(value) for value in values]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{2**x:.2g}{unit}"))
 
 
 def _name(ax: Axes, text: str) -> None:

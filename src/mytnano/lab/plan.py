@@ -195,8 +195,6 @@ def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Wh
         every, factors = differences(start, design), differences(start, design, "factor")
         twin = every == [SALT]
         _check(factors, each.joint, twin, every, each.wanted)
-        if twin and spec.combine != "none":
-            raise UserError("it is an A/A twin, which cannot be combined: leave it or combine out")
         placed = _placed(design, spec, where)
         if not twin and changes_nothing(baseline.config, placed):
             raise UserError(
