@@ -214,7 +214,7 @@ def test_a_real_question_with_everything_asked_for(tmp_path):
         "arms": arms, "combine": "interaction", "multiplier": True, "seeds": 7,
         "scales": [{"train_bytes": 4096}, {"width": 24, "ffn_width": 48}], "match": "bytes",
     }  # fmt: skip
-    found, printed = ask(tmp_path, **asked)
+    found, _ = ask(tmp_path, **asked)
     assert found.final and len(found.sentences) == 4 and found.interaction.pairs >= 6
     assert set(found.trends) == {"relu", "mqa", "all"} and len(found.curve.levels) == 5
     runs = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")}
