@@ -153,7 +153,7 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
     from rich.console import Console
 
     from mytnano.claims import rates
-    from mytnano.lab.run import Bench
+    from mytnano.lab.cells import Bench
 
     text = tmp_path / "farm.txt"
     write_text(text, 60_000)
@@ -165,7 +165,7 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
         rates, "QUESTION", {"baseline": tiny, "arms": {"t": {"salt": "x"}}, "corpus": str(text)}
     )
 
-    def train(self, jobs):
+    def train(self, jobs, watch=None):
         def one(job):
             config = job.config[0]
             octaves, luck = math.log2(config.optim.lr / 0.004), config.train.seed % 7

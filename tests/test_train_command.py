@@ -65,7 +65,7 @@ def test_what_a_run_leaves(finished):
     assert config.steps == STEPS and config.optim.spike == solo_plan.SPIKE
     assert result["config_hash"] == config.hash == run.hash or run.hash is None
     assert result["test_bpb"] > 0 and result["rung"] == "mytnano" and result["size"] == "nano"
-    assert 0 < result["peak_share"] and result["skipped_steps"] == 0
+    assert result["peak_share"] > 0 and result["skipped_steps"] == 0
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert [s["step"] for s in samples] == [15, 15, 30, 30, 45, 45, 60, 60]
     assert (out / "curves.svg").read_text().count("<path") > 10

@@ -181,6 +181,10 @@ def ablate(
     fleet: Annotated[
         str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
     ] = "auto",
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
+    ] = False,
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -196,8 +200,8 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
-    answered(question, folder, console, device, workers, fleet, **overrides(fields or []))
-    tell(console, f"written to {folder}: answer.json, results.csv")
+    answered(question, folder, console, device, workers, time, fleet, **overrides(fields or []))
+    tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
 
 
 @app.command()

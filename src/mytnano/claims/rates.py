@@ -6,7 +6,6 @@ question: the same runs, seeds and rule, with the rate given.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import numpy as np
 from rich.console import Console
 
 from mytnano.config import DataConfig
+from mytnano.lab.cells import Bench
 from mytnano.lab.plan import Arm, make_plan
-from mytnano.lab.run import Bench
 from mytnano.lab.spec import read_spec
-from mytnano.lab.tuning import Key, grid_rate, tune_rates
 from mytnano.ladder.cells import Where
 from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.stats.differences import Pairs
@@ -46,13 +44,7 @@ def measure_rates(
     design = make_plan(spec, where).baseline.config
     tuned = Arm("tuned", design)
 
-    def measure(keys: list[Key]) -> dict[Key, float]:
-        jobs = {key: bench.job(tuned, grid_rate(key[1]), key[2], "tuning") for key in keys}
-        results = bench.train(list(jobs.values()))
-        scores = {key: results[job.name]["validation_bpb"] for key, job in jobs.items()}
-        return {key: math.inf if bpb is None else bpb for key, bpb in scores.items()}
-
-    rate = tune_rates((tuned,), spec.tuning_seeds, spec.margin, measure)["tuned"]
+    rate = bench.tune((tuned,), spec.tuning_seeds, spec.margin)["tuned"]
     arms = {tuned: rate.lr} | {Arm(f"lr-{lr:g}", design): lr for lr in LOGGED}
     jobs = {
         (arm.name, seed): bench.job(arm, lr, seed, "confirmed")
