@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mytnano.config import ModelConfig, is_own
-from mytnano.model.attention import explicit_attention, fused_attention
+from mytnano.model.attention import explicit_attention, fused_attention, grouped_attention
+from mytnano.model.cache import Cache
 from mytnano.model.norms import build_norm
 from mytnano.model.own import OwnMixer, build_own
 
@@ -27,8 +28,12 @@ class Mean(nn.Module):
     """Causal mean of all positions up to the current one: a bag of words with equal weights."""
 
     def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        total = x.float().cumsum(1)  # (B, T, D)
         count = torch.arange(1, x.shape[1] + 1, device=x.device).unsqueeze(-1)  # (T, 1)
-        return (x.float().cumsum(1) / count).to(x.dtype)  # (B, T, D)
+        if tables.cache is not None:
+            count = 1 + tables.cache.places(x.shape[1]).to(x.device).unsqueeze(-1)  # (B, T, 1)
+            total = tables.cache.accumulate(self, total)  # (B, T, D)
+        return (total / count).to(x.dtype)  # (B, T, D)
 
 
 class Attention(nn.Module):
@@ -49,22 +54,34 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, x: Tensor, tables: Tables) -> Tensor:
-        q, k, v = self.project(x, tables)
-        attend = fused_attention if self.flash else explicit_attention
-        y = attend(q, k, v, tables.mask)  # (B, H, T, K)
+        cache = tables.cache
+        if cache is not None and cache.started:
+            q, k, v = self.separate(x, tables)
+            y = grouped_attention(q, *cache.extend(self, k, v), tables.mask)  # (B, H, T, K)
+        else:
+            q, k, v = self.project(x, tables)
+            attend = fused_attention if self.flash else explicit_attention
+            y = attend(q, k, v, tables.mask)  # (B, H, T, K)
         return self.output(y.transpose(1, 2).flatten(2))  # (B, T, D)
 
     def project(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, H, T, K): rotated, and key/value heads repeated."""
+        q, k, v = self.separate(x, tables)
+        if tables.cache is not None:
+            tables.cache.extend(self, k, v)
+        if self.kv_heads < self.heads:
+            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+        return q, k, v
+
+    def separate(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, K), keys and values (B, G, T, K): rotated."""
         B, T, _ = x.shape
         q = self.query(x).view(B, T, self.heads, self.head_size).transpose(1, 2)  # (B, H, T, K)
         k = self.key(x).view(B, T, self.kv_heads, self.head_size).transpose(1, 2)  # (B, G, T, K)
         v = self.value(x).view(B, T, self.kv_heads, self.head_size).transpose(1, 2)  # (B, G, T, K)
         if tables.cos is not None:
             q, k = rotate(q, tables.cos, tables.sin), rotate(k, tables.cos, tables.sin)
-        if self.kv_heads < self.heads:
-            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
-            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
         return q, k, v
 
 
@@ -150,11 +167,15 @@ class Block(nn.Module):
 
 
 class Tables(NamedTuple):
-    """What all blocks share at one window length: the causal mask, RoPE's cosines and sines."""
+    """What all blocks share at one window length: the causal mask, RoPE's cosines and sines.
+
+    ``cache`` holds what was kept of earlier positions, when text is continued token by token.
+    """
 
     mask: Tensor
     cos: Tensor | None
     sin: Tensor | None
+    cache: Cache | None = None
 
 
 class Transformer(nn.Module):
@@ -183,19 +204,25 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
         self._tables: dict[tuple, Tables] = {}
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.encode(self.embedding(ids))  # (B, T, D)
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        return self.encode(self.embedding(ids), cache)  # (B, T, D)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Embedded tokens (B, T, D) to the states that enter the head (B, T, D)."""
+    def encode(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Embedded tokens (B, T, D) to the states that enter the head (B, T, D).
+
+        With a cache they continue what it has read.
+        """
         T = x.shape[1]
         if self.position is not None:
-            x = x + self.position.weight[:T]  # (B, T, D)
+            here = slice(T) if cache is None else cache.places(T)
+            x = x + self.position.weight[here]  # (B, T, D)
         if self.own_position is not None:
             x = self.own_position(x)  # (B, T, D)
-        tables = self.tables(T, x)
+        tables = self.tables(T, x) if cache is None else cache.tables(self.tables, T, x)
         for block in self.blocks:
             x = block(x, tables)  # (B, T, D)
+        if cache is not None:
+            cache.advance(T)
         return x if self.final_norm is None else self.final_norm(x)  # (B, T, D)
 
     def logits(self, ids: Tensor) -> Tensor:
