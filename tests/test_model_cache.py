@@ -30,9 +30,14 @@ KINDS |= {
 }
 
 
+def assert_equal(one, other):
+    """To rounding: without norms the states of these models are large."""
+    assert (one - other).abs().max() < 1e-5 * (1 + other.abs().max())
+
+
 @pytest.fixture(params=KINDS)
 def model(request):
-    return rough_model(KINDS[request.param]).double()  # else some have states of large rounding
+    return rough_model(KINDS[request.param])
 
 
 @torch.no_grad()
@@ -42,7 +47,7 @@ def test_token_by_token_is_the_whole_window(model):
     cache = Cache([4] * 3, model.config.context)
     parts = [model(ids[:, :4], cache), model(ids[:, 4:7], cache)]
     parts += [model(ids[:, t : t + 1], cache) for t in range(7, model.config.context)]
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
+    assert_equal(torch.cat(parts, 1), whole)
 
 
 @torch.no_grad()
@@ -56,7 +61,7 @@ def test_rows_of_different_lengths_share_a_batch(model):
         padded[row, length:] = 0
     states = model(padded, cache)
     for row, length in enumerate(lengths):
-        torch.testing.assert_close(states[row, :length], whole[row, :length], rtol=1e-4, atol=1e-5)
+        assert_equal(states[row, :length], whole[row, :length])
     for step in range(4):
         if step == 2:
             cache.keep([2, 0])
@@ -64,7 +69,7 @@ def test_rows_of_different_lengths_share_a_batch(model):
         here = [length + step for length in lengths]
         rows = torch.arange(len(here))
         states = model(ids[rows, here][:, None], cache)
-        torch.testing.assert_close(states[:, 0], whole[rows, here], rtol=1e-4, atol=1e-5)
+        assert_equal(states[:, 0], whole[rows, here])
     assert cache.lengths == [length + 4 for length in lengths]
 
 

@@ -17,9 +17,9 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 FIXED = {
     "data.fingerprint", "data.corpus", "data.split", "data.test_file", "model.vocab_size",
-    "model.context", "model.own_code", "optim.own_code", "optim.lr", "train.seed", "train.train_bytes",
-    "train.device", "train.precision", "train.score_test", "train.test_bytes",
-    "train.validation_bytes", "train.curve_bytes",
+    "model.context", "model.own_code", "optim.own_code", "optim.lr", "train.seed",
+    "train.train_bytes", "train.device", "train.precision", "train.score_test",
+    "train.test_bytes", "train.validation_bytes", "train.curve_bytes",
 }  # fmt: skip
 """Settings that the lab sets itself: the text, the budget, the seeds, the tuned rates."""
 

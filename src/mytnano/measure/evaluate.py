@@ -92,7 +92,7 @@ def score(model: Transformer, stream: Stream, max_bytes: int = 0) -> Score:
     for part in _batches(spans, max(1, BATCH_TOKENS // context)):
         x, y = _gather(stream, spans.first[part], spans.length[part])  # (B, T), (B, T)
         token_nats, token_right = head_scores(
-            model(x.to(device)), model.head.weight, y.to(device)
+            model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
         )  # (B, T)
         np.add.at(nats, spans.document[part], token_nats.double().sum(1).cpu().numpy())
         right += int(token_right.sum())

@@ -33,7 +33,7 @@ def probe(model: Transformer, ids: Tensor) -> list[dict]:
         x, tables = inputs
         entropy = None
         if isinstance(block.mixer, Attention):
-            pre = block.mixer_norm is not None and block.norm_place == "pre"
+            pre = block.mixer_norm is not None and block.norm_place != "post"
             q, k, _ = block.mixer.project(block.mixer_norm(x) if pre else x, tables)
             entropy = normalised_entropy(attention_weights(q, k, tables.mask))
         rows.append({**activity(output), "attention_entropy": entropy})

@@ -1,22 +1,28 @@
 """One table of initial weights, and a random stream of its own for every tensor.
 
-===============  ===============  ===============  ===============  ===================
-tensor           ``torch``        ``zero-out``     ``gpt2``         ``logged``
-===============  ===============  ===============  ===============  ===================
-embedding        N(0, 1)          N(0, 1)          N(0, 0.02)       N(0, 0.02); tied: r
-position         N(0, 1)          N(0, 1)          N(0, 0.02)       N(0, 0.02)
-head             U(+-1/sqrt(D))   U(+-1/sqrt(D))   N(0, 0.02)       N(0, r)
-matrix           U(+-1/sqrt(in))  U(+-1/sqrt(in))  N(0, 0.02)       N(0, r)
-into the stream  as matrix        0                N(0, 0.02 r)     N(0, r)
-gain, bias       1, 0             1, 0             1, 0             1, 0
-===============  ===============  ===============  ===============  ===================
+===============  ===============  ===============  ============  ==========  ================
+tensor           ``torch``        ``zero-out``     ``gpt2``      ``logged``  ``modern``
+===============  ===============  ===============  ============  ==========  ================
+embedding        N(0, 1)          N(0, 1)          N(0, 0.02)    N(0, 0.02)  N(0, 1)
+position         N(0, 1)          N(0, 1)          N(0, 0.02)    N(0, 0.02)  as embedding
+tied embedding   N(0, 1)          N(0, 1)          N(0, 0.02)    N(0, r)     N(0, 0.02)
+head             U(+-1/sqrt(D))   U(+-1/sqrt(D))   N(0, 0.02)    N(0, r)     N(0, 0.001)
+matrix           U(+-1/sqrt(in))  U(+-1/sqrt(in))  N(0, 0.02)    N(0, r)     N(0, 1/sqrt(in))
+into the stream  as matrix        0                N(0, 0.02 r)  N(0, r)     0
+===============  ===============  ===============  ============  ==========  ================
+
+Under every rule a gain is 1, a bias 0, a value table N(0, 1/sqrt(D)), and the scalars of blocks
+(``x_scales``, ``x0_scales``, ``value_scales``) are 1, 0 and 1.
 
 The second argument of N is the standard deviation, and r = 1/sqrt(2 layers). ``torch`` is what
 ``nn.Linear`` and ``nn.Embedding`` do by themselves. ``zero-out`` also zeroes the two matrices of a
 block that write into the residual stream, so that every block starts as the identity (Goyal et al.
 2017; modded-nanogpt). ``gpt2`` is Radford et al. 2019. ``logged`` is what the log's code did in its
 stages 7 to 9: the residual factor became everybody's standard deviation (0.354 at four layers), and
-tying carried it to the embedding.
+tying carried it to the embedding. ``modern`` is nanochat's and, in most, modded-nanogpt's: weights
+that keep the scale of what passes, projections that start silent, and a head that starts almost
+uniform. Where a norm follows a zero matrix (``norm_place: sandwich``) it undoes that start with the
+first step; ``torch`` and ``gpt2`` suit it better.
 """
 
 from __future__ import annotations
@@ -33,6 +39,9 @@ from mytnano.model.transformer import Transformer
 
 WRITES = "into_the_stream"
 """Attribute of a user's class that names its weights of that kind."""
+
+SILENT = ("zero-out", "modern")
+"""Rules that zero what writes into the residual stream."""
 
 INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
 
@@ -66,7 +75,7 @@ def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
         for (name, parameter), (_, value) in zip(
             module.named_parameters(), fresh.named_parameters(), strict=True
         ):
-            zero = model.config.init == "zero-out" and name in getattr(module, WRITES, ())
+            zero = model.config.init in SILENT and name in getattr(module, WRITES, ())
             parameter.copy_(torch.zeros_like(value) if zero else value)
             done.add(f"{place}.{name}")
         for (_, buffer), (_, value) in zip(
@@ -81,17 +90,23 @@ def initial_value(
 ) -> Tensor:
     """The fp32 starting value of one named tensor, by the table above."""
     if len(shape) == 1:
-        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+        return torch.zeros(shape) if name.endswith(("bias", "x0_scales")) else torch.ones(shape)
     table = name.startswith(("embedding", "position"))
     into_the_stream = name.endswith(INTO_THE_STREAM)
-    if config.init == "zero-out" and into_the_stream:
+    if config.init in SILENT and into_the_stream:
         return torch.zeros(shape)
     generator = torch.Generator().manual_seed(stream_seed(seed, name, salt))
+    if name.startswith("value_embedding"):
+        return torch.randn(shape, generator=generator) / math.sqrt(config.width)
     if config.init in ("torch", "zero-out") and not table:
         bound = 1 / math.sqrt(shape[1])
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
     residual = 1 / math.sqrt(2 * max(config.layers, 1))
+    modern = 0.02 if config.tied else 1.0
+    if not table:
+        modern = 0.001 if name.startswith("head") else 1 / math.sqrt(shape[1])
     std = {
+        "modern": modern,
         "torch": 1.0,
         "zero-out": 1.0,
         "gpt2": 0.02 * (residual if into_the_stream else 1.0),

@@ -125,10 +125,15 @@ def pairs_of(stream: Stream, max_bytes: int) -> tuple[tuple[np.ndarray, np.ndarr
 
 
 def count_parameters(model: Transformer) -> tuple[int, int]:
-    """All parameters, and all but the token, position and head tables; a tied table counts once."""
+    """All parameters, and all but the token, position, value and head tables.
+
+    A tied table counts once.
+    """
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     tables = sum(
-        n for name, n in sizes.items() if name.startswith(("embedding", "position", "head"))
+        n
+        for name, n in sizes.items()
+        if name.startswith(("embedding.", "position.", "head.", "value_embedding."))
     )
     return sum(sizes.values()), sum(sizes.values()) - tables
 
