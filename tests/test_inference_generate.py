@@ -1,4 +1,4 @@
-"""Continuations are the same with and without a cache, alone and in a batch, in and past a window."""
+"""Continuations are the same with a cache and without, alone and in a batch, past a window too."""
 
 import pytest
 import torch

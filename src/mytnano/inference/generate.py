@@ -118,7 +118,7 @@ def kept(context: int) -> int:
 
 @torch.inference_mode()
 def read_whole(model: Transformer, windows: list[list[int]], cache: Cache | None) -> Tensor:
-    """Logits (rows, V) on the CPU of what follows each window, padded on the right to one length."""
+    """Logits (rows, V) on the CPU of what follows each window; shorter ones are padded."""
     device = model.embedding.weight.device
     lengths = torch.tensor([len(window) for window in windows])  # (rows,)
     T = min(model.config.context, -(-int(lengths.max()) // PAD) * PAD)

@@ -1,4 +1,4 @@
-"""A finished run from its folder alone: configuration, weights, tokenizer, numbers; all verified."""
+"""A finished run from its folder alone: configuration, weights, tokenizer; all verified."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def find_run(path: Path) -> Path:
     if folders:
         names = ", ".join(folder.name for folder in folders[:MOST_NAMES])
         more = f" and {len(folders) - MOST_NAMES} more" if len(folders) > MOST_NAMES else ""
-        raise UserError(f"'{path}' has {len(folders)} runs: give {path / RUNS}/NAME of {names}{more}")
+        raise UserError(
+            f"'{path}' has {len(folders)} runs: give {path / RUNS}/NAME of {names}{more}"
+        )
     raise UserError(
         f"'{path}' holds no finished run: give a folder that `mytnano ladder`, `mytnano ablate` or "
         "`mytnano train` wrote, after it has ended"
