@@ -285,6 +285,24 @@ def evaluate(
     eval_text(run, text, corpus, split, out, per_token, device, Console())
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    format: Annotated[str, typer.Option(help="hf (a folder for transformers) or gguf (a file).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; default: out/export-RUN, or that with .gguf.")
+    ] = None,
+) -> None:
+    """Write a finished run for other programs, as a standard architecture.
+
+    docs/use.md says which designs are one.
+    """
+    from mytnano.interop.command import export as exported
+
+    for sentence in exported(run, format, out):
+        tell(Console(), sentence)
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))
