@@ -60,7 +60,7 @@ pipeline_tag: text-generation
 # {run.name}
 
 {shape}
-It was trained with mytNano in windows of {model.context} tokens and reads no further back than that.
+It was trained with mytNano in windows of {model.context} tokens, and reads no further back.
 
 | | |
 | --- | --- |
