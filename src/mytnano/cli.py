@@ -348,6 +348,101 @@ def train(
         train_one(request, ways, folder, Console())
 
 
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="How the text begins; may be repeated.")
+    ] = None,
+    batch: Annotated[Path | None, typer.Option(help="A file with a prompt in each line.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Continuations of each prompt.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a continuation.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="Among the so many likeliest; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(min=1e-9, max=1, help="Among the likeliest of this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 0,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Read the whole window for every token.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Continue prompts with a finished run, up to the end of a document.
+
+    One continuation is printed as it comes. docs/use.md says what happens beyond the window.
+    """
+    from mytnano.inference.command import SampleRequest
+    from mytnano.inference.command import sample as sampled
+    from mytnano.inference.generate import Sampling
+    from mytnano.ladder.environment import choose_device
+
+    how = Sampling(temperature, top_k, top_p, seed)
+    prompts = tuple(prompt or ())
+    request = SampleRequest(
+        run, prompts, batch, count, tokens, how, not no_cache, choose_device(device)
+    )
+    sampled(request, lambda sentence: print(f"mytnano: {sentence}", file=sys.stderr))
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    text: Annotated[
+        Path | None, typer.Option(help="A file, a folder, a .jsonl or a .parquet, as it is.")
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="A corpus, which is split; default: the run's own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
+    pairs: Annotated[
+        Path | None, typer.Option(help="Minimal pairs: a .jsonl file, or a folder of them.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Group pairs by linguistics_term, field or UID.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+    per_token_json: Annotated[
+        Path | None, typer.Option(help="The same, with the nats of every token.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Score a finished run: bits per byte of any text by document, or minimal pairs."""
+    from mytnano.inference.command import eval_pairs, eval_text
+    from mytnano.ladder.environment import choose_device
+
+    device = choose_device(device)
+    if pairs is not None:
+        if text or corpus or per_token_json:
+            raise UserError("--pairs is scored alone: leave --text, --corpus, --per-token-json out")
+        eval_pairs(run, pairs, by, json, device, Console())
+        return
+    if by is not None:
+        raise UserError("--by groups minimal pairs: give --pairs as well")
+    if json and per_token_json:
+        raise UserError("--per-token-json has all that --json has: give one of them")
+    out, per_token = per_token_json or json, per_token_json is not None
+    eval_text(run, text, corpus, split, out, per_token, device, Console())
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    format: Annotated[str, typer.Option(help="hf (a folder for transformers) or gguf (a file).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; default: out/export-RUN, or that with .gguf.")
+    ] = None,
+) -> None:
+    """Write a finished run for other programs, as a standard architecture.
+
+    docs/use.md says which designs are one.
+    """
+    from mytnano.interop.command import export as exported
+
+    for sentence in exported(run, format, out):
+        tell(Console(), sentence)
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))
@@ -395,7 +490,7 @@ def main() -> None:
 def hint() -> str:
     """The command whose help is wanted."""
     words = sys.argv[1:2]
-    verbs = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     return " ".join(["mytnano", *(word for word in words if word in verbs)])
 
 

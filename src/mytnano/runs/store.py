@@ -17,13 +17,20 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mytnano.errors import UserError
-from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.files import (
+    MANIFEST,
+    TEMPORARY,
+    Condition,
+    atomic_write_json,
+    disk_full,
+    folder_condition,
+    sha256_file,
+)
 
 RUNS = "runs"
-MANIFEST = "manifest.json"
 RESULT = "result.json"
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -33,14 +40,6 @@ CHECKPOINTS = frozenset({"checkpoint.bin", "checkpoint-previous.bin"})
 
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a run folder is found to be, and for a damaged one what is wrong with it."""
-
-    state: Literal["finished", "unfinished", "damaged"]
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,7 @@ class RunFolder:
 
     def condition(self) -> Condition:
         """Read and check everything that the manifest lists; costs a read of all files."""
-        try:
-            manifest = json.loads((self.path / MANIFEST).read_bytes())
-            files, config_hash = dict(manifest["files"]), manifest["hash"]
-        except (FileNotFoundError, NotADirectoryError):
-            return Condition("unfinished")
-        except (OSError, ValueError, KeyError, TypeError):
-            return Condition("damaged", f"{MANIFEST} is unreadable")
-        if self.hash is not None and config_hash != self.hash:
-            return Condition("damaged", f"{MANIFEST} is of another configuration")
-        if RESULT not in files:
-            return Condition("damaged", f"{MANIFEST} does not list {RESULT}")
-        for name, expected in files.items():
-            try:
-                found = sha256_file(self.path / name)
-            except OSError:
-                return Condition("damaged", f"{name} is missing or unreadable")
-            if found != expected:
-                return Condition("damaged", f"{name} does not match its checksum")
-        return Condition("finished")
+        return folder_condition(self.path, self.hash, RESULT)
 
     def is_finished(self) -> bool:
         """Whether the run is whole: manifest, every checksum, and the config's hash."""
