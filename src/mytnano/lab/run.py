@@ -20,7 +20,7 @@ from mytnano.lab.spec import Spec, read_spec
 from mytnano.lab.tuning import Key, Rate, grid_rate, tune_rates
 from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.environment import choose_device, count_workers, environment
-from mytnano.ladder.fleets import choose_fleet, first_alone, run_jobs
+from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone, run_jobs
 from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.run import one_thread_if, sentences
 from mytnano.runs.jobs import Job
@@ -102,6 +102,7 @@ def ablate(
     spec = read_spec(question, **overrides)
     data = DataConfig(corpus=spec.corpus, split=spec.split)
     device = choose_device(device)
+    check_fleet(fleet)
     say = sentences(console)
     corpus = read_corpus(data.corpus, data.split, data.test_file)
     for note in corpus.notes:
