@@ -211,10 +211,11 @@ def test_a_step_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.extras
 def test_a_real_question_over_compute_and_sizes_is_not_run_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(tune, "MOST_POINTS", 3)
-    sizes = [{"train_bytes": 4096}, {"width": 24, "ffn_width": 48}]
+    monkeypatch.setattr(tune, "START", (5, 6, 7))
+    sizes = [{"train_bytes": 16384}, {"width": 24, "ffn_width": 48}]
     asked = {"multiplier": True, "scales": sizes, "seeds": 3, "alpha": 0.2, "fixed": True}
     found, _ = ask(tmp_path, **asked)
-    assert found.final and set(found.trends) == {"relu"} and len(found.curve.levels) == 5
+    assert found.final and set(found.trends) == {"relu"} and len(found.curve.levels) >= 3
     assert found.trends["relu"].seeds == 3
     runs = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")}
     again, _ = ask(tmp_path, **asked)
