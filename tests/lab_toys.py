@@ -34,11 +34,13 @@ def where(folder: Path, text: str) -> Where:
     return Where(DataConfig(corpus=text), folder / "out", "fp32", "cpu")
 
 
-def ask(folder: Path, out: str = "out", time: bool = False, **fields):
+def ask(folder: Path, out: str = "out", time: bool = False, fleet: str = "auto", **fields):
     """Answer it in this process; the answer and what was printed."""
     printed = io.StringIO()
     console = Console(file=printed, width=140)
-    found = ablate(question(folder, **fields), folder / out, console, workers=0, time=time)
+    found = ablate(
+        question(folder, **fields), folder / out, console, workers=0, time=time, fleet=fleet
+    )
     return found, printed.getvalue()
 
 

@@ -75,10 +75,18 @@ class ModelConfig(Frozen):
         "attention arithmetic: explicit softmax, or PyTorch's fused kernel",
         default="explicit",
     )
-    positions: Literal["none", "learned", "rope"] | Own = setting(
+    positions: Literal["none", "learned", "rope", "alibi"] | Own = setting(
         "factor", "position information; or FILE.py:CLASS", default="learned"
     )
     rope_base: float = setting("factor", "base of the rotary frequencies", default=10_000.0, gt=1)
+    qk_norm: bool = setting(
+        "factor", "divide each head's queries and keys by their root mean square", default=False
+    )
+    value_embeddings: bool = setting(
+        "factor",
+        "add a learned vector per token to the values of every second block, the last included",
+        default=False,
+    )
 
     ffn: Literal["none", "relu", "gelu", "silu", "relu2", "glu", "geglu", "swiglu"] | Own = setting(
         "factor",
@@ -93,13 +101,28 @@ class ModelConfig(Frozen):
     norm: Literal["none", "layernorm", "rmsnorm"] | Own = setting(
         "factor", "kind of normalisation; or FILE.py:CLASS", default="layernorm"
     )
-    norm_place: Literal["pre", "post"] = setting(
+    norm_place: Literal["pre", "post", "sandwich"] = setting(
         "factor",
-        "normalise the input of each sub-layer (and of the head), or the sum after it",
+        "normalise the input of each sub-layer (and of the head), or the sum after it; sandwich: "
+        "the input and the output",
         default="pre",
     )
+    norm_gain: bool = setting(
+        "factor", "a learned gain in our norms, and a bias in LayerNorm", default=True
+    )
+    embedding_norm: bool = setting(
+        "factor", "the design's norm also right after the token embedding", default=False
+    )
+    x0_skip: bool = setting(
+        "factor",
+        "mix the embedded tokens into the input of each block, by two learned scalars a block",
+        default=False,
+    )
     tied: bool = setting("factor", "share the embedding table with the head", default=False)
-    init: Literal["torch", "zero-out", "gpt2", "logged"] = setting(
+    softcap: float = setting(
+        "factor", "largest logit, kept by a tanh; 0 is no cap", default=0.0, ge=0
+    )
+    init: Literal["torch", "zero-out", "gpt2", "logged", "modern"] = setting(
         "factor", "initialisation rule; the table is in mytnano.model.init", default="torch"
     )
     dropout: float = setting(
@@ -107,6 +130,21 @@ class ModelConfig(Frozen):
     )
     own_code: str = setting(
         "matched", "sha256 over the files of FILE.py:CLASS; filled in by the lab", default=""
+    )
+    scaling: Literal["standard", "mup", "completep"] = setting(
+        "factor",
+        "how rates and multipliers follow the size, so that a rate tuned small serves large: not "
+        "at all, over width (mup), or over width and depth (completep); mytnano.model.scaling",
+        default="standard",
+    )
+    base_width: int = setting(
+        "factor",
+        "width at which scaling changes nothing: that of the tuned model",
+        default=128,
+        ge=1,
+    )
+    base_layers: int = setting(
+        "factor", "blocks at which completep changes nothing", default=4, ge=1
     )
 
     @pydantic.model_validator(mode="after")
@@ -122,9 +160,20 @@ class ModelConfig(Frozen):
                 raise ValueError(
                     f"rope needs an even head size; width {self.width} / heads {self.heads} is odd"
                 )
+        elif self.layers:
+            self._only_in_attention()
         if self.ffn != "none" and self.ffn_width < 1:
             raise ValueError("ffn_width must be at least 1 when there is a feed-forward network")
         return self
+
+    def _only_in_attention(self) -> None:
+        on = {
+            "qk_norm": self.qk_norm,
+            "value_embeddings": self.value_embeddings,
+            "positions 'alibi'": self.positions == "alibi",
+        }
+        for name in (name for name, used in on.items() if used):
+            raise ValueError(f"{name} acts inside attention: it needs mixer 'attention'")
 
 
 class DataConfig(Frozen):
@@ -156,15 +205,35 @@ class DataConfig(Frozen):
     window_bytes: int = setting(
         "matched", "bytes of text that one window spans on average", default=256, ge=8
     )
+    vocab_multiple: int = setting(
+        "matched",
+        "round the model's vocabulary up to a multiple of this, with ids that no text has, for "
+        "even matrix products and shards",
+        default=1,
+        ge=1,
+    )
 
 
 class OptimConfig(Frozen):
     """The optimizer and its schedule."""
 
-    optimizer: Literal["adamw"] = setting("factor", "update rule", default="adamw")
+    optimizer: Literal["adamw", "muon", "lion"] | Own = setting(
+        "factor",
+        "update rule; muon is for the matrices of the blocks, with AdamW for the rest; or "
+        "FILE.py:CLASS",
+        default="adamw",
+    )
     lr: float = setting("matched", "peak learning rate; tuned per design", default=1e-3, gt=0)
-    beta1: float = setting("factor", "AdamW's first-moment decay", default=0.9, ge=0, lt=1)
-    beta2: float = setting("factor", "AdamW's second-moment decay", default=0.95, ge=0, lt=1)
+    table_lr: float = setting(
+        "factor",
+        "learning rate of the embedding, position and value tables and the head, as a multiple of "
+        "lr",
+        default=1.0,
+        gt=0,
+    )
+    beta1: float = setting("factor", "AdamW's and Lion's first decay", default=0.9, ge=0, lt=1)
+    beta2: float = setting("factor", "AdamW's and Lion's second decay", default=0.95, ge=0, lt=1)
+    momentum: float = setting("factor", "Muon's momentum", default=0.95, ge=0, lt=1)
     eps: float = setting("factor", "AdamW's denominator offset", default=1e-8, gt=0)
     weight_decay: float = setting(
         "factor", "decoupled decay of matrices (not of gains and biases)", default=0.1, ge=0
@@ -172,8 +241,17 @@ class OptimConfig(Frozen):
     grad_clip: float = setting(
         "factor", "largest global gradient norm; 0 turns clipping off", default=1.0, ge=0
     )
-    schedule: Literal["constant", "cosine"] = setting(
-        "factor", "learning rate after warmup", default="constant"
+    spike: float = setting(
+        "factor",
+        "skip a step whose loss lies this many spreads above the recent median, or is no number; "
+        "0 skips none",
+        default=0.0,
+        ge=0,
+    )
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = setting(
+        "factor",
+        "learning rate after warmup; wsd is constant until its linear decay",
+        default="constant",
     )
     warmup: float = setting(
         "factor", "share of the steps that warm up linearly", default=0.0, ge=0, lt=1
@@ -185,6 +263,29 @@ class OptimConfig(Frozen):
         ge=0,
         le=1,
     )
+    decay: float = setting(
+        "factor", "share of the steps at the end in which wsd decays", default=0.2, gt=0, le=1
+    )
+    ema: float = setting(
+        "factor",
+        "decay of the moving average of the weights, which is then what is scored and saved; 0 is "
+        "no average",
+        default=0.0,
+        ge=0,
+        lt=1,
+    )
+    own_code: str = setting(
+        "matched", "sha256 over the file of FILE.py:CLASS; filled in by the lab", default=""
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} of wsd overlap: together they "
+                "are at most 1"
+            )
+        return self
 
 
 class TrainConfig(Frozen):
@@ -205,6 +306,18 @@ class TrainConfig(Frozen):
     )
     compile: bool = setting("nuisance", "run through torch.compile", default=False)
     device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
+    fleet: bool = setting(
+        "nuisance", "trained as one program with other runs of its shape", default=False
+    )
+    micro_windows: int = setting(
+        "nuisance",
+        "windows of one pass, whose gradients are added up; 0 is what suits the device",
+        default=0,
+        ge=0,
+    )
+    recompute: bool = setting(
+        "nuisance", "keep no activations inside a block, compute them again backward", default=False
+    )
     evaluations: int = setting(
         "nuisance", "validation measurements along the curve", default=10, ge=1
     )
@@ -232,6 +345,15 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _scalable(self) -> Self:
+        if self.model.scaling != "standard" and self.optim.optimizer != "adamw":
+            raise ValueError(
+                f"scaling {self.model.scaling} has rules for adamw only, not for "
+                f"{self.optim.optimizer}"
+            )
+        return self
 
     def but(self, **changes: Any) -> RunConfig:
         """A validated copy; a dict given for a section changes fields of that section.

@@ -14,9 +14,9 @@ from mytnano.lab.live import TuningWatch, Watch
 from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.tuning import Key, Rate, grid_rate, tune_rates
 from mytnano.ladder.cells import Where, labelled_job, work
+from mytnano.ladder.fleets import run_jobs
 from mytnano.runs.jobs import Event, Job
 from mytnano.runs.progress import progress_display
-from mytnano.runs.runner import run_jobs
 
 TUNING = "tuning"
 """Group of the runs that choose rates; they score no test text."""
@@ -71,7 +71,8 @@ class Bench:
     def job(self, arm: Arm, lr: float, seed: int, group: str) -> Job:
         """A run of an arm; those of the group ``tuning`` score no test text."""
         config = arm.config.but(
-            optim={"lr": lr}, train={"seed": seed, "score_test": group != TUNING}
+            optim={"lr": lr},
+            train={"seed": seed, "score_test": group != TUNING, "fleet": self.where.fleet},
         )
         name = f"{arm.name}-lr{lr:g}-s{seed}" if group == TUNING else f"{arm.name}-s{seed}"
         name = f"{self.size}.{name}" if self.size else name

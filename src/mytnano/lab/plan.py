@@ -17,13 +17,14 @@ from mytnano.errors import UserError
 from mytnano.files import json_text, sha256_bytes
 from mytnano.lab.combine import Candidate, candidates
 from mytnano.lab.contract import check_contract
+from mytnano.lab.contract_optimizer import check_optimizer
 from mytnano.lab.inert import changes_nothing
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
 from mytnano.lab.scale import label, sized
 from mytnano.lab.settings import BASELINES_ALONE, changed, differences
 from mytnano.lab.spec import BASELINE, INTERACTION, Spec
 from mytnano.ladder.cells import Where, supported_tokenizer
-from mytnano.model.own import code_hash, references
+from mytnano.model.own import references, with_own_code
 from mytnano.stats.eprocess import FEWEST, fewest_pairs
 from mytnano.training.text import resolve
 
@@ -180,12 +181,10 @@ def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
     if sentence:  # it would be called by the name of a vocabulary that it does not have
         smaller = sentence.rpartition("; ")[2].removesuffix(" is used instead")
         raise UserError(f"{sentence.rpartition('; ')[0]}: ask for {smaller}, or give more text")
-    resolved = resolve(config, where.cache)
-    own = references(resolved.model)
-    if not own:
-        return resolved
-    resolved = resolved.but(model={"own_code": code_hash(own)})
-    check_contract(resolved)
+    resolved = with_own_code(resolve(config, where.cache))
+    if references(resolved.model):
+        check_contract(resolved)
+    check_optimizer(resolved)
     return resolved
 
 

@@ -26,12 +26,14 @@ from mytnano.lab.trends import trends_of
 from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
 from mytnano.ladder.environment import choose_device, count_workers, environment
+from mytnano.ladder.fleets import choose_fleet, first_alone
 from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.run import one_thread_if, sentences
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import duration
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
+from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
 
@@ -52,6 +54,7 @@ def ablate(
     device: str = "auto",
     workers: int | None = None,
     time: bool = False,
+    fleet: str = "auto",
     **overrides: Any,
 ) -> Answer:
     """Answer a design question; the same call continues an interrupted one.
@@ -64,6 +67,7 @@ def ablate(
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         time: time a step of each design when the runs are done; for a machine that does nothing
             else meanwhile.
+        fleet: ``auto``, ``on`` or ``off``: whether all runs of a shape train together.
         overrides: fields of the question that replace its own.
 
     Raises:
@@ -80,10 +84,11 @@ def ablate(
     with folder_lock(out):
         where = Where(data, out, _settled_precision(out, device), device)
         plan = make_plan(spec, where)
+        where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say))
         _keep(plan, out)
         speed = tokens_per_second(where.precision, device, 1)
-        bench = Bench(where, count_workers(workers, device), speed, console)
-        with one_thread_if(bench.workers == 0 and device == "cpu"):
+        bench = Bench(where, count_workers(workers, device, where.fleet), speed, console)
+        with one_thread_if((bench.workers == 0 or where.fleet) and device == "cpu"):
             return _answered(plan, bench, say, time)
 
 
@@ -91,6 +96,7 @@ def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:
     print_plan(plan, bench.console)
     say(f"about {duration(longest(plan, bench))} on this machine if every seed is needed")
     conditions = environment(bench.where.device, bench.where.precision)
+    conditions |= {"fleet": LARGEST} if bench.where.fleet else {}
     rates = bench.rates(plan)
     print_rates(rates, say)
     found = _decided(plan, rates, bench, conditions)
@@ -202,6 +208,35 @@ def _settled_precision(out: Path, device: str) -> str:
         precision, _ = choose_precision(device)
         kept = write_kept(out / MACHINE, None, {"precision": precision})
     return kept["precision"]
+
+
+def _settled_fleet(
+    out: Path, plan: Plan, where: Where, wanted: str, say: Callable[[str], None]
+) -> bool:
+    """Whether the folder's runs train in fleets, settled once: all of them or none.
+
+    A verdict pairs runs of different arms, and a run of a fleet is equal to one alone only to
+    rounding. So one arm that has to run alone decides for all.
+
+    Raises:
+        UserError: the folder's runs were made the other way.
+    """
+    choice = choose_fleet(wanted, where.device, where.precision)
+    reason = first_alone((arm.name, arm.config) for arm in plan.every)
+    if choice == "on" and reason:
+        say(f"no fleets, as not every arm can be in one ({reason})")
+        choice = "off"
+    kept = read_kept(out / MACHINE) or {}
+    here = kept.get("fleet", "off" if run_folders(out) else None)
+    if here is None:
+        write_kept(out / MACHINE, None, kept | {"fleet": choice})
+        return choice == "on"
+    if wanted != "auto" and here != choice:
+        raise UserError(
+            f"{out} holds runs made with --fleet {here}, and this one has {choice}: choose "
+            "another --out folder for it"
+        )
+    return here == "on"
 
 
 def _keep(plan: Plan, out: Path) -> None:

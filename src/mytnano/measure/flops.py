@@ -1,8 +1,9 @@
 """Counted floating-point operations: two per multiply-add, backward twice the forward.
 
-The head counts, look-ups are free. Causal attention is counted as what must be computed (half of
-the T x T scores), not what a given kernel computes. Counting the head matters: laws fitted to small
-models bend without it (Porian et al. 2024).
+The head counts; look-ups and element-wise work (norms, caps, skips, biases) are free. Causal
+attention is counted as what must be computed (half of the T x T scores), not what a given kernel
+computes. Counting the head matters: laws fitted to small models bend without it (Porian et al.
+2024).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def forward_flops_per_token(model: ModelConfig) -> float:
     head = 2 * model.width * model.vocab_size
     places = own_flops(model.positions, model) if is_own(model.positions) else 0
     blocks = model.layers * (_mixer(model) + _feed_forward(model))
-    return head + places + blocks + (_norms(model) if model.layers else 0)
+    return head + places + blocks + _norms(model)
 
 
 def training_flops(model: ModelConfig, tokens: int) -> float:
@@ -79,5 +80,7 @@ def _norms(model: ModelConfig) -> float:
     """Users' norms; ours have no matrix products."""
     if not is_own(model.norm):
         return 0
-    count = model.layers * (1 + (model.ffn != "none")) + (model.norm_place == "pre")
-    return count * own_flops(model.norm, model, model.width)
+    each = 2 if model.norm_place == "sandwich" else 1
+    count = model.layers * (1 + (model.ffn != "none")) * each + model.embedding_norm
+    count += model.layers > 0 and model.norm_place != "post"
+    return count * own_flops(model.norm, model, model.width) if count else 0

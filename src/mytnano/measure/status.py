@@ -120,4 +120,4 @@ def context_kl_bits(model: Transformer, stream: Stream, keep: int, windows: int 
 
 def _last_log_probabilities(model: Transformer, ids: torch.Tensor) -> torch.Tensor:
     states = torch.cat([model(part)[:, -1] for part in ids.split(32)])  # (N, D)
-    return F.linear(states, model.head.weight).float().log_softmax(-1)  # (N, V)
+    return model.head(states).float().log_softmax(-1)  # (N, V)

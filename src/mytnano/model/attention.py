@@ -24,7 +24,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         q: (B, H, Tq, K). k: (B, H, Tk, K).
-        mask: (Tq, Tk), -inf where a query may not look and 0 elsewhere.
+        mask: (Tq, Tk) or (H, Tq, Tk), -inf where a query may not look and 0, or ALiBi's bias,
+            elsewhere.
 
     Returns:
         (B, H, Tq, Tk), rows sum to one.
@@ -48,8 +49,41 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     if q.device.type == "cpu" and T <= TILED_UP_TO:
         tiles = [slice(start, min(start + TILE, T)) for start in range(0, T, TILE)]
         rows = [
-            explicit_attention(q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], mask[t, : t.stop])
+            explicit_attention(
+                q[:, :, t], k[:, :, : t.stop], v[:, :, : t.stop], mask[..., t, : t.stop]
+            )
             for t in tiles
         ]  # (B, H, TILE, K) each
         return torch.cat(rows, dim=2)
+    if mask.ndim == 3:  # a bias for each head, which the kernels with a causal flag cannot add
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same attention of a few queries over many cached keys, whose heads are not repeated.
+
+    Args:
+        q: (B, H, Tq, K). k, v: (B, G, Tk, K) with G dividing H.
+        mask: broadcasts to (B, H, Tq, Tk).
+
+    Returns:
+        (B, H, Tq, K).
+    """
+    B, H, Tq, K = q.shape
+    folded = (q * (1 / math.sqrt(K))).reshape(B, k.shape[1], -1, K)  # (B, G, H / G * Tq, K)
+    scores = (folded @ k.transpose(-2, -1)).view(B, H, Tq, -1) + mask  # (B, H, Tq, Tk)
+    weights = scores.softmax(-1).view(B, k.shape[1], -1, k.shape[2])  # (B, G, H / G * Tq, Tk)
+    return (weights @ v).view(B, H, Tq, K)
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """What each head subtracts from a score for every token of distance (Press et al. 2022).
+
+    2^(-8 i / H) for head i of H, counted from one. If H is no power of two, those of the power
+    below it, then every second one of the power above it, as in the paper's code.
+    """
+    below = 2 ** (heads.bit_length() - 1)
+    slopes = [2 ** (-8 * i / below) for i in range(1, below + 1)]
+    between = [2 ** (-4 * i / below) for i in range(1, 2 * below + 1, 2)]
+    return (slopes + between)[:heads]

@@ -4,6 +4,8 @@ Logits are formed for a chunk of rows at a time, and turned into gradients at on
 pass, so that no chunk is kept or computed twice (the idea of Liger-Kernel's fused linear
 cross-entropy, Hsu et al. 2024, in plain PyTorch). Within a chunk the softmax goes a block of rows
 at a time, which a CPU then finds in its cache. The result is exact, not an approximation.
+
+With a ``softcap`` c the logits are c tanh(x / c) of the products x (Gemma 2, Riviere et al. 2024).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ def head_loss(
     targets: Tensor,
     scale: float = 1.0,
     weight_grad: Tensor | None = None,
+    softcap: float = 0.0,
 ) -> Tensor:
     """Summed cross-entropy of ``states @ weight.T`` against ``targets``, times ``scale``.
 
@@ -42,16 +45,19 @@ def head_loss(
         weight_grad: fp32 (V, D). If given, the gradient of ``weight`` is added to it at once, in
             full precision, and does not flow back: for a caller that will surely call
             ``backward`` on the value itself.
+        softcap: largest logit; 0 is no cap.
 
     Returns:
         Scalar fp32 sum in nats; differentiable in ``states`` and ``weight``.
     """
     flat = states.flatten(0, -2)  # (N, D)
-    return _ChunkedLoss.apply(flat, weight, targets.flatten(), scale, weight_grad)
+    return _ChunkedLoss.apply(flat, weight, targets.flatten(), scale, weight_grad, softcap)
 
 
 @torch.no_grad()
-def head_scores(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def head_scores(
+    states: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Per-position nats and whether the most likely token was right, without gradients.
 
     Shapes as in :func:`head_loss`; returns fp32 (B, T) and bool (B, T). An ``IGNORE`` position
@@ -62,6 +68,8 @@ def head_scores(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor
     right = torch.zeros(flat.shape, dtype=torch.bool, device=states.device)  # (N,)
     for part, block in _blocks_of_logits(rows, weight):
         logits = block.float()  # (n, V)
+        if softcap:
+            logits.div_(softcap).tanh_().mul_(softcap)
         kept = flat[part] != IGNORE  # (n,)
         safe = flat[part].clamp_min(0)[:, None]  # (n, 1)
         right_logit = logits.gather(1, safe)  # (n, 1)
@@ -83,6 +91,7 @@ class _ChunkedLoss(torch.autograd.Function):
         targets: Tensor,
         scale: float,
         weight_grad: Tensor | None,
+        softcap: float,
     ) -> Tensor:
         total = torch.zeros((), device=states.device)
         grad_states = torch.empty_like(states)  # (N, D)
@@ -91,7 +100,7 @@ class _ChunkedLoss(torch.autograd.Function):
         )
         for part, logits in _chunks_of_logits(states, weight):
             for block in _slices(len(logits), BLOCK_ELEMENTS // weight.shape[0]):
-                total += _loss_and_gradient_(logits[block], targets[part][block], scale)
+                total += _loss_and_gradient_(logits[block], targets[part][block], scale, softcap)
             torch.mm(logits, weight, out=grad_states[part])  # logits are gradients by now
             _add_product(added, logits, states[part])
         ctx.save_for_backward(grad_states, *([added] if weight_grad is None else []))
@@ -106,18 +115,25 @@ class _ChunkedLoss(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
-def _loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
+def _loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float, softcap: float) -> Tensor:
     """Replace logits (n, V) by the gradients of the loss in them; return that loss, summed."""
     odds = logits.float()  # (n, V): the logits' own memory if they are fp32
+    if softcap:
+        odds.div_(softcap).tanh_()
+        slope = 1 - odds.square()  # (n, V): of the cap, by which all gradients shrink
+        odds.mul_(softcap)
     weight = (targets != IGNORE)[:, None] * scale  # (n, 1)
     right = targets.clamp_min(0)[:, None]  # (n, 1)
     right_logit = odds.gather(1, right)  # (n, 1)
     top, normaliser = _exponentiate(odds)  # (n, 1) each
     torch.mul(odds, weight / normaliser, out=logits)  # (n, V): softmax
     logits.scatter_add_(1, right, -weight.to(logits.dtype))  # minus one at the right token
+    if softcap:
+        logits.mul_(slope)
     return ((normaliser.log() + top - right_logit) * weight).sum()
 
 
