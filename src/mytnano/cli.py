@@ -128,12 +128,24 @@ def bench(
     shapes: Annotated[str, typer.Option(help="Shapes among B, C and D.")] = "B,C,D",
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
-    out: Annotated[Path, typer.Option(help="Result file.")] = Path("out/bench.json"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Result file; default: out/bench.json, or out/bench-decode.json."),
+    ] = None,
+    decode: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Instead continue text with a run, against transformers."),
+    ] = None,
 ) -> None:
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama."""
+    if decode is not None:
+        from mytnano.bench.decode import run_decode_bench
+
+        run_decode_bench(decode, rounds, out or Path("out/bench-decode.json"), threads)
+        return
     from mytnano.bench import run_bench
 
-    run_bench(nanogpt, list(split_names([shapes])), rounds, out, threads)
+    run_bench(nanogpt, list(split_names([shapes])), rounds, out or Path("out/bench.json"), threads)
 
 
 @app.command()
