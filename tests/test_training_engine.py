@@ -214,3 +214,53 @@ def test_compiled_learns_the_same(precision):
     _, eager = trained(config, 10)
     _, fast = trained(config.but(train={"compile": True}), 10)
     assert fast == pytest.approx(eager, rel=1e-4 if precision == "fp32" else 0.02)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_blocks_give_the_same_bits(precision):
+    config = run_config("mytnano", precision, dropout=0.2)
+    found = []
+    for recompute in (False, True):
+        engine = Engine(config.but(train={"recompute": recompute}))
+        engine.model.train()
+        losses = []
+        for step in range(3):
+            torch.manual_seed(step)
+            losses.append(engine.gradients(*batch(config, step)).item())
+            engine.update(1e-2)
+        found.append((losses, engine.masters))
+        exact = engine.exact_model()
+        assert exact(batch(config)[0]).isfinite().all()
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(w, found[1][1][name]) for name, w in found[0][1].items())
+
+
+def test_recomputing_keeps_less():
+    held = []
+    for recompute in (False, True):
+        engine = Engine(run_config().but(train={"recompute": recompute}))
+        saved = 0
+
+        def pack(tensor):
+            nonlocal saved
+            saved += tensor.numel()
+            return tensor
+
+        x = engine.model.embedding(batch(run_config())[0]).detach().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            engine.model.encode(x)
+        held.append(saved)
+    assert held[1] < held[0] / 3
+
+
+@pytest.mark.parametrize("windows", [1, 5, 12])
+def test_micro_windows_equal_one_batch(windows):
+    config = run_config("logged-init")
+    whole, parts = Engine(config), Engine(config.but(train={"micro_windows": windows}))
+    x, y = batch(config)
+    assert len(parts._micro_batches(x)) == -(-len(x) // windows)
+    losses = [engine.gradients(x, y).item() for engine in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    for name, master in whole.masters.items():
+        error = (parts.masters[name].grad - master.grad).norm() / master.grad.norm()
+        assert error < 1e-5, name

@@ -64,6 +64,9 @@ def ladder(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
+    fleet: Annotated[
+        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+    ] = "auto",
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),
@@ -93,6 +96,7 @@ def ladder(
         precision=precision,
         workers=workers,
         tune=tune,
+        fleet=fleet,
     )
     code = climb(request, console)
     tell(console, f"report: {write_report(request.out)}")
@@ -130,22 +134,41 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result file; default: out/bench.json, or out/bench-decode.json."),
+        typer.Option(help="Result file; default: out/bench.json, or bench-fleet, or bench-decode."),
+    ] = None,
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K,...", help="Race fleets of so many models against runs alone instead."
+        ),
     ] = None,
     decode: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Instead continue text with a run, against transformers."),
+        typer.Option(
+            metavar="RUN", help="Continue text with a run, against transformers, instead."
+        ),
     ] = None,
+    device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama."""
-    if decode is not None:
-        from mytnano.bench.decode import run_decode_bench
+    """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
 
+    With --fleet, many models trained as one program beside one alone; there is a shape A as well.
+    With --decode, tokens that a run writes with its cache, beside transformers.generate.
+    """
+    from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench
+
+    if decode is not None:
         run_decode_bench(decode, rounds, out or Path("out/bench-decode.json"), threads)
         return
-    from mytnano.bench import run_bench
+    if fleet is not None:
+        from mytnano.bench.fleet import parse_sizes
 
-    run_bench(nanogpt, list(split_names([shapes])), rounds, out or Path("out/bench.json"), threads)
+        names = list(split_names([shapes]))
+        file = out or Path("out/bench-fleet.json")
+        run_fleet_bench(parse_sizes(fleet), names, rounds, file, device, threads)
+        return
+    file = out or Path("out/bench.json")
+    run_bench(nanogpt, list(split_names([shapes])), rounds, file, threads)
 
 
 @app.command()
@@ -165,6 +188,13 @@ def ablate(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
     ] = None,
+    fleet: Annotated[
+        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+    ] = "auto",
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
+    ] = False,
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -180,8 +210,34 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
-    answered(question, folder, console, device, workers, **overrides(fields or []))
-    tell(console, f"written to {folder}: answer.json, results.csv")
+    answered(question, folder, console, device, workers, time, fleet, **overrides(fields or []))
+    tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
+
+
+@app.command()
+def claims(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[run] [CLAIM]...", help="Claims such as C13; none lists all."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Everything that is known, as JSON.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of your own evidence, which goes before ours.")
+    ] = Path("out/claims"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+) -> None:
+    """The 56 claims of the log: what decides each, its verdict, and whether we predicted it.
+
+    `mytnano claims run C13` repeats the runs that a claim rests on.
+    """
+    from mytnano.claims.command import give_claims
+
+    give_claims(tuple(words or ()), json, out, device, workers, Console())
 
 
 @app.command()
@@ -218,6 +274,88 @@ def verdict(
     rule = Rule(alpha=alpha, margin=margin, higher_is_better=higher_is_better, fixed=fixed)
     arms = split_names(compare or [])
     give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="mytnano (the log's final design), mytnano-modern, or one of a fixed size: "
+            "mytllm-1b, mytllm-1b-modern, mytllm-tiny."
+        ),
+    ] = "mytnano",
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE", help="Settings that replace the recipe's: lr=1e-3."),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="nano (1 M parameters), micro (5), small (15), base (50) or gpt2."),
+    ] = "nano",
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall clock from the start of the command to its end.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20M.")] = None,
+    bytes: Annotated[str | None, typer.Option(help="Text to train on, such as 64M.")] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME."),
+    ] = "sotu",
+    split: Annotated[
+        str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
+    ] = "documents",
+    test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; default: out/train-RECIPE-SIZE, and the corpus."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
+    ] = "auto",
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb or trackio, with commas.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between two checkpoints, of which two are kept.")
+    ] = 1.0,
+) -> None:
+    """Train one model of a recipe and keep it: weights, tokenizer, curve, samples, scores.
+
+    Stopped or killed, the same command continues bit for bit; a finished run is never repeated.
+    docs/train.md has the recipes and the rules behind --size.
+    """
+    from mytnano.config import DataConfig
+    from mytnano.designs.settings import amount, assignments
+    from mytnano.ladder.solo import Ways, train_one
+    from mytnano.ladder.solo_plan import Request, process_began
+
+    words = list(fields or [])
+    if "=" in recipe:
+        words, recipe = [recipe, *words], "mytnano"
+    request = Request(
+        recipe=recipe,
+        size=size,
+        data=DataConfig(
+            corpus=corpus, split=split, test_file=str(test_file) if test_file else None
+        ),
+        minutes=minutes,
+        tokens=amount(tokens, "--tokens"),
+        bytes=amount(bytes, "--bytes"),
+        changes=assignments(words),
+        device=device,
+        precision=precision,
+        began=process_began(),
+    )
+    folder = out or default_folder(request.name, corpus, "train")
+    ways = Ways(split_names(log or []), checkpoint_minutes)
+    if request.whole or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        from mytnano.ladder.together import train_together
+
+        train_together(request, ways, folder, Console())
+    else:
+        train_one(request, ways, folder, Console())
 
 
 @app.command()
@@ -320,10 +458,10 @@ def split_names(words: list[str]) -> tuple[str, ...]:
     return tuple(name.strip() for word in words for name in word.split(","))
 
 
-def default_folder(budget: str, corpus: str) -> Path:
+def default_folder(budget: str, corpus: str, verb: str = "ladder") -> Path:
     """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
     name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
-    return Path("out") / f"ladder-{budget}{name}"
+    return Path("out") / f"{verb}-{budget}{name}"
 
 
 def tell(console: Console, sentence: str) -> None:
@@ -350,7 +488,9 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         code = fail(f"{error.format_message().rstrip('.')}; see {hint()} --help")
-    if code == INTERRUPTED:  # which some versions of typer return, and some raise
+    if (
+        code == INTERRUPTED and os.environ.get("RANK", "0") == "0"
+    ):  # which some versions of typer return, and some raise
         from mytnano.runs.jobs import STOPPED
 
         print(f"\n{STOPPED}", file=sys.stderr)
@@ -365,8 +505,9 @@ def hint() -> str:
 
 
 def fail(sentence: str) -> int:
-    """Say what is to be mended; the exit code for it."""
-    print(f"mytnano: {sentence}", file=sys.stderr)
+    """Say what is to be mended; the exit code for it. Of torchrun's ranks one speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"mytnano: {sentence}", file=sys.stderr)
     return 2
 
 

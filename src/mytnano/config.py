@@ -131,6 +131,21 @@ class ModelConfig(Frozen):
     own_code: str = setting(
         "matched", "sha256 over the files of FILE.py:CLASS; filled in by the lab", default=""
     )
+    scaling: Literal["standard", "mup", "completep"] = setting(
+        "factor",
+        "how rates and multipliers follow the size, so that a rate tuned small serves large: not "
+        "at all, over width (mup), or over width and depth (completep); mytnano.model.scaling",
+        default="standard",
+    )
+    base_width: int = setting(
+        "factor",
+        "width at which scaling changes nothing: that of the tuned model",
+        default=128,
+        ge=1,
+    )
+    base_layers: int = setting(
+        "factor", "blocks at which completep changes nothing", default=4, ge=1
+    )
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -190,6 +205,13 @@ class DataConfig(Frozen):
     window_bytes: int = setting(
         "matched", "bytes of text that one window spans on average", default=256, ge=8
     )
+    vocab_multiple: int = setting(
+        "matched",
+        "round the model's vocabulary up to a multiple of this, with ids that no text has, for "
+        "even matrix products and shards",
+        default=1,
+        ge=1,
+    )
 
 
 class OptimConfig(Frozen):
@@ -218,6 +240,13 @@ class OptimConfig(Frozen):
     )
     grad_clip: float = setting(
         "factor", "largest global gradient norm; 0 turns clipping off", default=1.0, ge=0
+    )
+    spike: float = setting(
+        "factor",
+        "skip a step whose loss lies this many spreads above the recent median, or is no number; "
+        "0 skips none",
+        default=0.0,
+        ge=0,
     )
     schedule: Literal["constant", "cosine", "linear", "wsd"] = setting(
         "factor",
@@ -277,6 +306,18 @@ class TrainConfig(Frozen):
     )
     compile: bool = setting("nuisance", "run through torch.compile", default=False)
     device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
+    fleet: bool = setting(
+        "nuisance", "trained as one program with other runs of its shape", default=False
+    )
+    micro_windows: int = setting(
+        "nuisance",
+        "windows of one pass, whose gradients are added up; 0 is what suits the device",
+        default=0,
+        ge=0,
+    )
+    recompute: bool = setting(
+        "nuisance", "keep no activations inside a block, compute them again backward", default=False
+    )
     evaluations: int = setting(
         "nuisance", "validation measurements along the curve", default=10, ge=1
     )
@@ -304,6 +345,15 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _scalable(self) -> Self:
+        if self.model.scaling != "standard" and self.optim.optimizer != "adamw":
+            raise ValueError(
+                f"scaling {self.model.scaling} has rules for adamw only, not for "
+                f"{self.optim.optimizer}"
+            )
+        return self
 
     def but(self, **changes: Any) -> RunConfig:
         """A validated copy; a dict given for a section changes fields of that section.

@@ -87,5 +87,11 @@ def block_norms(model: Transformer, tensors: dict[str, Tensor]) -> list[float]:
     squares = [0.0] * len(model.blocks)
     for name, tensor in tensors.items():
         if name.startswith("blocks."):
-            squares[int(name.split(".")[1])] += tensor.float().square().sum().item()
+            squares[int(name.split(".")[1])] += gathered(tensor.float().square().sum())
     return [math.sqrt(s) for s in squares]
+
+
+def gathered(total: Tensor) -> float:
+    """A scalar on the host. Of a sum or norm over shards (a DTensor), whose ``item`` would be this
+    rank's own part, it is that of the whole tensor."""
+    return (total.full_tensor() if hasattr(total, "full_tensor") else total).item()

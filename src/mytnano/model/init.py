@@ -29,13 +29,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from mytnano.config import ModelConfig
 from mytnano.model.own import own_modules
-from mytnano.model.transformer import Transformer
+from mytnano.model.scaling import init_factor, residual_layers
+from mytnano.model.transformer import TABLES, Transformer
 
 WRITES = "into_the_stream"
 """Attribute of a user's class that names its weights of that kind."""
@@ -45,23 +47,26 @@ SILENT = ("zero-out", "modern")
 
 INTO_THE_STREAM = ("mixer.output.weight", "ffn.down.weight")
 
+Put = Callable[[Tensor, Tensor], object]
+"""Copies a whole value into a parameter or buffer, of which this process may hold a part only."""
 
-def initialise(model: Transformer, seed: int, salt: str = "") -> None:
+
+def initialise(model: Transformer, seed: int, salt: str = "", put: Put = Tensor.copy_) -> None:
     """Fill every parameter in place from ``(seed, its name, salt)``.
 
     A tensor's values do not depend on which other tensors exist, so two designs with the same seed
     share all the weights that they have in common (common random numbers), and another salt gives
-    an independent twin.
+    an independent twin. Nor do they depend on how many processes share the model.
     """
     with torch.no_grad():
-        own = initialise_own(model, seed, salt)
+        own = initialise_own(model, seed, salt, put)
         for name, parameter in model.named_parameters():
             if name not in own:
                 value = initial_value(name, tuple(parameter.shape), model.config, seed, salt)
-                parameter.copy_(value)
+                put(parameter, value)
 
 
-def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
+def initialise_own(model: Transformer, seed: int, salt: str, put: Put = Tensor.copy_) -> set[str]:
     """Give users' modules what their ``__init__`` draws from ``(seed, place, salt)``.
 
     Returns:
@@ -76,21 +81,29 @@ def initialise_own(model: Transformer, seed: int, salt: str) -> set[str]:
             module.named_parameters(), fresh.named_parameters(), strict=True
         ):
             zero = model.config.init in SILENT and name in getattr(module, WRITES, ())
-            parameter.copy_(torch.zeros_like(value) if zero else value)
+            put(parameter, torch.zeros_like(value) if zero else value)
             done.add(f"{place}.{name}")
         for (_, buffer), (_, value) in zip(
             module.named_buffers(), fresh.named_buffers(), strict=True
         ):
-            buffer.copy_(value)
+            put(buffer, value)
     return done
 
 
 def initial_value(
     name: str, shape: tuple[int, ...], config: ModelConfig, seed: int, salt: str
 ) -> Tensor:
-    """The fp32 starting value of one named tensor, by the table above."""
+    """The fp32 starting value of one named tensor, by the table above and the design's scaling."""
     if len(shape) == 1:
         return torch.zeros(shape) if name.endswith(("bias", "x0_scales")) else torch.ones(shape)
+    value = _unscaled_value(name, shape, config, seed, salt)
+    factor = init_factor(name, config, hidden=not name.startswith(TABLES))
+    return value if factor == 1 else value * factor
+
+
+def _unscaled_value(
+    name: str, shape: tuple[int, ...], config: ModelConfig, seed: int, salt: str
+) -> Tensor:
     table = name.startswith(("embedding", "position"))
     into_the_stream = name.endswith(INTO_THE_STREAM)
     if config.init in SILENT and into_the_stream:
@@ -101,7 +114,7 @@ def initial_value(
     if config.init in ("torch", "zero-out") and not table:
         bound = 1 / math.sqrt(shape[1])
         return torch.rand(shape, generator=generator) * (2 * bound) - bound
-    residual = 1 / math.sqrt(2 * max(config.layers, 1))
+    residual = 1 / math.sqrt(2 * residual_layers(config))
     modern = 0.02 if config.tied else 1.0
     if not table:
         modern = 0.001 if name.startswith("head") else 1 / math.sqrt(shape[1])

@@ -27,6 +27,7 @@ from mytnano.model.attention import (
 from mytnano.model.cache import Cache
 from mytnano.model.norms import build_norm, rms_norm
 from mytnano.model.own import OwnMixer, build_own
+from mytnano.model.scaling import depth_ratio, query_factor, width_ratio
 
 
 class Mean(nn.Module):
@@ -53,6 +54,7 @@ class Attention(nn.Module):
         )
         self.flash = config.kernel == "flash"
         self.qk_norm = config.qk_norm
+        self.query_factor = query_factor(config)
         kv_width = self.kv_heads * self.head_size
         self.query = nn.Linear(config.width, config.width, bias=False)
         self.key = nn.Linear(config.width, kv_width, bias=False)
@@ -97,6 +99,8 @@ class Attention(nn.Module):
             q, k = rms_norm(q), rms_norm(k)  # (B, H, T, K), (B, G, T, K)
         if tables.cos is not None:
             q, k = rotate(q, tables.cos, tables.sin), rotate(k, tables.cos, tables.sin)
+        if self.query_factor != 1:
+            q = q * self.query_factor  # (B, H, T, K)
         return q, k, v
 
 
@@ -163,7 +167,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.residual, self.norm_place = config.residual, config.norm_place
-        self.dropout = config.dropout
+        self.dropout, self.branch = config.dropout, 1 / depth_ratio(config)
         self.mixer = build_mixer(config)
         self.mixer_norm = build_norm(config)
         self.ffn = build_ffn(config)
@@ -188,6 +192,8 @@ class Block(nn.Module):
             y = after(y)  # (B, T, D)
         if self.dropout:
             y = F.dropout(y, self.dropout, self.training)
+        if self.branch != 1:
+            y = y * self.branch  # (B, T, D)
         if self.residual:
             y = x + y
         return norm(y) if norm is not None and not pre else y
@@ -238,6 +244,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.output_factor = 1 / width_ratio(config)
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.position = (
             nn.Embedding(config.context, config.width) if config.positions == "learned" else None
@@ -291,7 +298,9 @@ class Transformer(nn.Module):
             x = block(x, tables._replace(values=rows[i]) if i in rows else tables)  # (B, T, D)
         if cache is not None:
             cache.advance(T)
-        return x if self.final_norm is None else self.final_norm(x)  # (B, T, D)
+        if self.final_norm is not None:
+            x = self.final_norm(x)  # (B, T, D)
+        return x if self.output_factor == 1 else x * self.output_factor  # (B, T, D)
 
     def value_rows(self, values: Tensor | None) -> dict[int, Tensor]:
         """Block -> its scaled part (B, T, G K) of the rows (B, T, blocks with one x G K)."""

@@ -36,7 +36,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
 ERROR = "error.txt"
-CHECKPOINT = "checkpoint.bin"
+CHECKPOINTS = frozenset({"checkpoint.bin", "checkpoint-previous.bin"})
 
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
@@ -62,11 +62,11 @@ class RunFolder:
         """Whether the run is whole: manifest, every checksum, and the config's hash."""
         return self.condition().state == "finished"
 
-    def start(self) -> str | None:
-        """Make the folder ready for the run, empty but for the checkpoint of an interrupted one.
+    def start(self, keep: Iterable[str] = ()) -> str | None:
+        """Make the folder ready for the run, empty but for the checkpoints of an interrupted one.
 
         A damaged folder is moved to ``<name>.damaged-N``; what else an interrupted run left is
-        deleted.
+        deleted, but for what is named in ``keep``.
 
         Returns:
             A sentence about what was moved aside, or None.
@@ -76,13 +76,14 @@ class RunFolder:
             ValueError: the run is finished; that is the caller's mistake.
         """
         condition = self.condition()
+        kept = CHECKPOINTS.union(keep)
         if condition.state == "finished":
             raise ValueError(f"{self.path} is finished and must not be started again")
         try:
             note = self._move_aside(condition.reason) if condition.state == "damaged" else None
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.iterdir():
-                if left.name != CHECKPOINT:
+                if left.name not in kept:
                     real = left.is_dir() and not left.is_symlink()
                     shutil.rmtree(left) if real else left.unlink()
         except OSError as error:

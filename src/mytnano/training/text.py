@@ -75,7 +75,9 @@ def resolve(config: RunConfig, cache: Path) -> RunConfig:
     """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens."""
     text = prepare(config.data, cache)
     context = tokens_per_window(text.train, config.data.window_bytes)
+    multiple = config.data.vocab_multiple
+    padded = -(-text.tokenizer.vocab_size // multiple) * multiple
     return config.but(
         data={"fingerprint": text.corpus.fingerprint},
-        model={"vocab_size": text.tokenizer.vocab_size, "context": context},
+        model={"vocab_size": padded, "context": context},
     )

@@ -1,0 +1,95 @@
+"""Settings of a run by the names that people write: ``ffn``, or ``model.ffn``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pydantic
+
+from mytnano.config import Frozen, RunConfig
+from mytnano.errors import UserError
+
+SECTIONS: dict[str, type[Frozen]] = {
+    name: field.annotation  # type: ignore[misc]
+    for name, field in RunConfig.model_fields.items()
+}
+
+
+def full_name(name: str, alike: Collection[str] = ()) -> str:
+    """``ffn`` -> ``model.ffn``; a full name is itself.
+
+    Args:
+        alike: full names between which the caller need not choose, as it treats them alike.
+
+    Raises:
+        UserError: no such setting, or a name of several.
+    """
+    known = [
+        f"{section}.{field}" for section, kind in SECTIONS.items() for field in kind.model_fields
+    ]
+    found = [full for full in known if name in (full, full.partition(".")[2])]
+    if not found:
+        short = [full.partition(".")[2] for full in known]
+        near = difflib.get_close_matches(name, [*known, *short], 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see src/mytnano/config.py"
+        raise UserError(f"'{name}' is not a setting; {hint}")
+    if len(found) > 1 and not set(alike).issuperset(found):
+        raise UserError(f"'{name}' may be {' or '.join(found)}: write one of them")
+    return found[0]
+
+
+def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The config with settings changed by name; values may be text, as from a command line.
+
+    Raises:
+        UserError: an unknown setting, or a value that does not fit it.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        section, _, field = full_name(name).partition(".")
+        sections.setdefault(section, {})[field] = value
+    try:
+        return config.but(**sections)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"][:2]))  # beyond are the kinds that it might be
+        raise UserError(f"{place or 'the design'}: {first['msg']}") from None
+
+
+def assignments(words: Sequence[str]) -> dict[str, str]:
+    """``["lr=1e-3"]`` -> ``{"optim.lr": "1e-3"}``; the last of several for one setting counts.
+
+    Raises:
+        UserError: a word is not NAME=VALUE, or names no setting.
+    """
+    found = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise UserError(f"'{word}' is not NAME=VALUE, such as lr=1e-3")
+        found[full_name(name)] = text
+    return found
+
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def amount(text: str | None, option: str) -> int | None:
+    """``20M`` -> 20,000,000; units are k, M, G and B (a billion); None is None.
+
+    Raises:
+        UserError: it is no positive number; ``option`` names it in the sentence.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kMGB]?)", text.strip())
+    try:
+        value = float(match[1]) * UNITS[match[2]] if match else 0.0
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 1e18:
+        raise UserError(f"{option} {text} is no amount: give a number such as 500k, 20M or 1.5G")
+    return round(value)

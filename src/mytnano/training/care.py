@@ -1,0 +1,43 @@
+"""What a run that one waits for needs besides its config: none of it moves a number of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Recorder(Protocol):
+    """Somewhere that the curve goes to while it is drawn; see :mod:`mytnano.training.recorders`."""
+
+    def point(self, point: Mapping[str, Any]) -> None:
+        """Take a line of ``metrics.jsonl``."""
+
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """Take what the model wrote after ``step`` steps."""
+
+    def close(self, result: Mapping[str, Any] | None) -> None:
+        """Flush; ``result`` is None for a run that is interrupted."""
+
+
+@dataclass(frozen=True)
+class Care:
+    """How a run is looked after.
+
+    Attributes:
+        checkpoint_seconds: between two checkpoints; None for the loop's own.
+        log_points: points of the curve at most.
+        recorders: who hears of them, besides the run's own file.
+        prompts: texts that the model continues after every quarter of the steps.
+        save_at_end: keep a checkpoint of the last step while the run is measured.
+        stopping: asked after every step; True saves a checkpoint and raises KeyboardInterrupt.
+        say: gets a sentence when something happens that one should know.
+    """
+
+    checkpoint_seconds: float | None = None
+    log_points: int = 200
+    recorders: Sequence[Recorder] = ()
+    prompts: tuple[str, ...] = ()
+    save_at_end: bool = False
+    stopping: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda sentence: None
