@@ -14,7 +14,7 @@ ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print th
 test: $(VENV)/.ready-dev lint ## Lint, check the layers, run the tests
 	$(BIN)/python -m pytest -n 2 -m "not extras" $(ARGS)
 
-test-extras: $(VENV)/.ready-dev ## The slow checks: kill -9 of a whole ladder, other corpora, a browser if there is one
+test-extras: $(VENV)/.ready-extras ## The slow checks: kill -9 of a whole ladder, other corpora, exports, a browser if there is one
 	$(BIN)/python -m pytest -m extras $(ARGS)
 
 lint: $(VENV)/.ready-dev
@@ -36,6 +36,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.ready-extras: $(VENV)/.ready-dev
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev,hf,gguf,lm-eval]"
 	touch $@
 
 clean: ## Remove the environment (results in out/ stay)

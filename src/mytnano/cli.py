@@ -134,7 +134,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result file; default: out/bench.json, or out/bench-fleet.json."),
+        typer.Option(help="Result file; default: out/bench.json, or bench-fleet, or bench-decode."),
     ] = None,
     fleet: Annotated[
         str | None,
@@ -142,14 +142,24 @@ def bench(
             metavar="K,...", help="Race fleets of so many models against runs alone instead."
         ),
     ] = None,
+    decode: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Continue text with a run, against transformers, instead."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
 
     With --fleet, many models trained as one program beside one alone; there is a shape A as well.
+    With --decode, tokens that a run writes with its cache, beside transformers.generate.
     """
-    from mytnano.bench import run_bench, run_fleet_bench
+    from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench
 
+    if decode is not None:
+        run_decode_bench(decode, rounds, out or Path("out/bench-decode.json"), threads)
+        return
     if fleet is not None:
         from mytnano.bench.fleet import parse_sizes
 

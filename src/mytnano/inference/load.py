@@ -85,8 +85,12 @@ def find_run(path: Path) -> Path:
     )
 
 
-def load_run(path: Path, device: str = "cpu") -> LoadedRun:
+def load_run(path: Path, device: str | None = None) -> LoadedRun:
     """Read a finished run, after every file has been held against its checksum.
+
+    Args:
+        path: see :func:`find_run`.
+        device: where the model goes; None is the CPU.
 
     Raises:
         UserError: there is no finished run, it is damaged or of another kind, or a module of the
@@ -117,7 +121,8 @@ def load_run(path: Path, device: str = "cpu") -> LoadedRun:
             f"the tokenizer in '{folder}' has {tokenizer.vocab_size} ids and the model "
             f"{config.model.vocab_size}: files of different runs are mixed; repeat the run"
         )
-    return LoadedRun(folder, config, result, load_model(config, folder).to(device), tokenizer)
+    model = load_model(config, folder).to(device or "cpu")
+    return LoadedRun(folder, config, result, model, tokenizer)
 
 
 def load_model(config: RunConfig, folder: Path) -> Transformer:

@@ -38,9 +38,13 @@ class MytnanoLM(TemplateLM):
         max_gen_toks: int = 256,
         **ignored: Any,
     ) -> None:
-        """``run`` as in ``mytnano eval``; ``batch_size`` prompts are continued at a time."""
+        """``run`` as in ``mytnano eval``; ``batch_size`` prompts are continued at a time.
+
+        The harness asks for a GPU by default: where there is none it is the CPU.
+        """
         super().__init__()
-        self.loaded = load_run(run, device or "cpu")
+        cuda = (device or "").startswith("cuda")
+        self.loaded = load_run(run, "cpu" if cuda and not torch.cuda.is_available() else device)
         self.vocabulary = self.loaded.tokenizer
         self.context = self.loaded.config.model.context
         self.rows = int(batch_size) if str(batch_size).isdigit() else 16
