@@ -11,7 +11,6 @@ MEAN = {"mixer": "mean", "positions": "none"}
 BIGRAM = {"layers": 0, "positions": "none"}
 
 INERT = [
-    ({}, {"norm_place": "pre", "rope_base": 500.0, "joint": True}, ""),
     ({"positions": "learned"}, {"rope_base": 500.0}, "model.rope_base changes nothing"),
     (MEAN, {"kv_heads": 1}, "model.kv_heads changes nothing"),
     (MEAN, {"kernel": "explicit"}, "model.kernel changes nothing"),
@@ -22,7 +21,11 @@ INERT = [
     (BIGRAM, {"init": "torch"}, "model.init changes nothing"),
     ({"norm": "none"}, {"norm_place": "post"}, "model.norm_place changes nothing"),
     ({"schedule": "constant"}, {"final_lr": 0.5}, "optim.final_lr changes nothing"),
+    ({}, {"momentum": 0.5}, "optim.momentum changes nothing"),
     ({}, {"rope_base": 500.0}, ""),
+    ({}, {"softcap": 15.0}, ""),
+    ({}, {"ema": 0.9}, ""),
+    ({}, {"spike": 6.0}, ""),
     ({}, {"kernel": "explicit"}, ""),
     ({}, {"dropout": 0.1}, ""),
     ({}, {"init": "torch"}, ""),

@@ -11,15 +11,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mytnano.config import ModelConfig, RunConfig
+from mytnano.config import ModelConfig, RunConfig, is_own
 from mytnano.lab.contract import SEED, VOCABULARY, fresh, roughened
+from mytnano.lab.settings import differences
 from mytnano.model.own import references
 from mytnano.training.engine import Engine
 from mytnano.training.schedule import learning_rate
 
 WINDOWS = 2
 STEPS = 8
-"""Optimizer steps after which two optimizers that agree to the last bit are called the same."""
+"""Optimizer steps after which two designs that agree to the last bit are called the same."""
+
+
+SEEN = {
+    "optimizer", "beta1", "beta2", "momentum", "eps", "weight_decay", "table_lr", "schedule",
+    "warmup", "final_lr", "decay",
+}  # fmt: skip
+"""Settings of the optimizer whose whole effect shows in a few steps. Others are taken to act: they
+wait for a large gradient or a spike, or change what is scored and not what is trained."""
 
 
 def changes_nothing(one: RunConfig, other: RunConfig) -> bool:
@@ -27,12 +36,19 @@ def changes_nothing(one: RunConfig, other: RunConfig) -> bool:
 
     False wherever that cannot be told without training.
     """
-    if one.data != other.data or references(one.model) or references(other.model):
+    own = [*references(one.model), *references(other.model)]
+    if one.data != other.data or own or any(is_own(run.optim.optimizer) for run in (one, other)):
+        return False
+    if not {name.partition(".")[2] for name in _optimizers(one, other)} <= SEEN:
         return False
     with torch.random.fork_rng(devices=[]):
         if not _same_model(_small(one.model), _small(other.model)):
             return False
-        return one.optim == other.optim or _same_optimizer(one, other)
+        return _same_training(one, other)
+
+
+def _optimizers(one: RunConfig, other: RunConfig) -> list[str]:
+    return [name for name in differences(one, other) if name.startswith("optim.")]
 
 
 def _small(model: ModelConfig) -> ModelConfig:
@@ -70,10 +86,11 @@ def _states(model: torch.nn.Module, config: ModelConfig, training: bool) -> Tens
     return model(_ids(config))  # (B, T, D)
 
 
-def _same_optimizer(one: RunConfig, other: RunConfig) -> bool:
-    """The same rate at every step of the run, and the same weights after a few steps."""
-    if one.optim.grad_clip != other.optim.grad_clip:  # acts only on a norm that a run may reach
-        return False
+def _same_training(one: RunConfig, other: RunConfig) -> bool:
+    """The same rate at every step of the run, and the same weights after a few steps.
+
+    What acts on logits or gradients only is not in the states, so this is asked of models too.
+    """
     rates = [
         [learning_rate(run.optim, step, run.steps) for step in range(run.steps)]
         for run in (one, other)
