@@ -14,6 +14,7 @@ from mytnano.lab.curve import carried
 from mytnano.lab.plan import make_plan
 from mytnano.lab.spec import Spec, read_spec
 from mytnano.lab.steptime import Times, timed_steps
+from mytnano.ladder import tune
 
 POWER = -0.1
 """Exponent of the pretended baseline's loss over its text."""
@@ -208,15 +209,14 @@ def test_a_step_is_timed_in_a_process_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.extras
-def test_a_real_question_with_everything_asked_for(tmp_path):
-    arms = {"relu": {"ffn": "relu"}, "mqa": {"kv_heads": 1}}
-    asked = {
-        "arms": arms, "combine": "interaction", "multiplier": True, "seeds": 7,
-        "scales": [{"train_bytes": 4096}, {"width": 24, "ffn_width": 48}], "match": "bytes",
-    }  # fmt: skip
+def test_a_real_question_over_compute_and_sizes_is_not_run_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "MOST_POINTS", 3)
+    monkeypatch.setattr(tune, "START", (5, 6, 7))
+    sizes = [{"train_bytes": 16384}, {"width": 24, "ffn_width": 48}]
+    asked = {"multiplier": True, "scales": sizes, "seeds": 3, "alpha": 0.2, "fixed": True}
     found, _ = ask(tmp_path, **asked)
-    assert found.final and len(found.sentences) == 4 and found.interaction.pairs >= 6
-    assert set(found.trends) == {"relu", "mqa", "all"} and len(found.curve.levels) == 5
+    assert found.final and set(found.trends) == {"relu"} and len(found.curve.levels) >= 3
+    assert found.trends["relu"].seeds == 3
     runs = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")}
     again, _ = ask(tmp_path, **asked)
     assert again.sentences == found.sentences

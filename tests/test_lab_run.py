@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+from xml.etree import ElementTree
 
 import pytest
 from lab_toys import ask, pretend
@@ -48,6 +49,9 @@ def test_a_real_question_from_start_to_answer(tmp_path):
     assert answer["arms"][0]["sentence"] == found.sentences[0]
     assert answer["arms"][0]["factors"] == ["model.ffn: gelu -> relu"]
     assert found.sentences[0] in printed and "FLOPs matched to 0.0%" in printed
+    assert "  relu: 5 pairs, " in printed and "the rule needs BF 100, has " in printed
+    drawn = ElementTree.fromstring((tmp_path / "out/answer.svg").read_text())
+    assert verdict.verdict in "".join(drawn.itertext())
     tuning = [
         run for run in finished_runs(tmp_path / "out")[0] if run.result()["group"] == "tuning"
     ]

@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from train_toys import STEPS, made, text_file, toy_request
 
+from mytnano import cli
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder import solo, solo_plan
@@ -191,12 +192,41 @@ def test_what_is_refused(path, tmp_path, finished):
     refused("must be a multiple of heads", toy_request(path, "width=15"), new)
     refused("'excel' is nothing to log to", toy_request(path), new, log=("excel",))
     refused("checkpoint-minutes must be", toy_request(path), new, checkpoint_minutes=0.0)
-    refused("bpe:9999 is larger .*: ask for bpe:", toy_request(path, "tokenizer=bpe:9999"), new)
+    large = toy_request(path, "tokenizer=bpe:9999")
+    refused(r"bpe:9999 is larger .*: ask for tokenizer=bpe:\d+", large, new)
     out, _ = finished
     before = {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.name != ".lock"}
     refused("holds a run of another changes: choose another --out", toy_request(path), out)
     refused("holds a run of another bytes", toy_request(path, "optimizer=muon", bytes=9000), out)
     assert before == {e: e.stat().st_mtime_ns for e in out.rglob("*") if e.name != ".lock"}
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["mytnano", "train", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code
+
+
+def test_the_command_line(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    where = ("--corpus", path, "--split", "tail:0.1")
+    assert command(monkeypatch, *where, "--bytes", "2k", "seed=3", *train_toys.SMALL) == 0
+    assert "mytnano nano:" in capsys.readouterr().out
+    run = RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt")
+    assert run.is_finished() and run.config()["train"]["seed"] == 3
+    assert run.config()["train"]["train_bytes"] == 2048
+    for words, sentence in (
+        (["mytnano-old"], "'mytnano-old' is not a recipe; there are mytnano, mytnano-modern"),
+        (["--tokens", "many"], "--tokens many is no amount"),
+        (["lr"], "'lr' is not a recipe"),
+        (["mytnano", "lr"], "'lr' is not NAME=VALUE"),
+        (["--corpus", "missing.txt"], "missing.txt"),
+    ):
+        assert command(monkeypatch, *words, "--out", tmp_path / "new") == 2
+        said = capsys.readouterr().err
+        assert sentence in said and said.count("\n") == 1
+    assert RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt").is_finished()
 
 
 def test_a_folder_of_something_else_is_left_alone(path, tmp_path):
@@ -218,3 +248,15 @@ def test_a_run_of_another_version_or_damaged_is_left_alone(path, tmp_path, monke
     (tmp_path / "plan.json").write_text("{")
     refused(r"holds no plan\.json that is whole", request, tmp_path)
     assert weights.exists()
+
+
+def test_a_text_too_small_for_the_recipes_vocabulary_gets_a_smaller_one(tmp_path):
+    text = tmp_path / "random.txt"
+    random = __import__("random").Random(0)
+    text.write_text("\n\n".join("".join(random.choices("abcdefgh", k=600)) for _ in range(50)))
+    request = toy_request(text)
+    del request.changes["data.tokenizer"]
+    said = []
+    plan = solo_plan.make_plan(request, tmp_path / "run", said.append)
+    assert plan.config.data.tokenizer in ("bpe:512", "bpe:1024")
+    assert bool(said) == (plan.config.data.tokenizer == "bpe:512")

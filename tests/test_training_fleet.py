@@ -12,6 +12,7 @@ from mytnano.config import RunConfig
 from mytnano.model.attention import TILED_UP_TO
 from mytnano.text.batches import Windows
 from mytnano.training import engine as engines
+from mytnano.training import fleet as fleets
 from mytnano.training.engine import Engine
 from mytnano.training.fleet import CARRIED_OUT, Fleet, signature, why_alone
 from mytnano.training.schedule import learning_rate
@@ -225,16 +226,15 @@ def test_what_has_to_run_alone(text):
         Fleet([dropping])
 
 
-def test_every_setting_is_carried_out_or_known_not_to_be():
-    """A new setting is not carried out until somebody says so here and in the fleet."""
-    alone = {
-        "model": {"dropout", "own_code"},
-        "optim": {"optimizer", "momentum", "ema", "own_code", "spike"},
-        "train": {"recompute"},
-    }
+def test_a_setting_that_the_fleet_does_not_know_is_left_to_runs_alone(text, monkeypatch):
+    assert set(CARRIED_OUT) == set(RunConfig.model_fields)
     for section, known in CARRIED_OUT.items():
-        names = set(type(getattr(RunConfig(), section)).model_fields)
-        assert known | alone[section] == names and not known & alone[section]
+        assert known <= set(type(getattr(RunConfig(), section)).model_fields), "no such setting"
+    config = members(text, "rope, gqa, swiglu, rmsnorm")[0]
+    for section, name in (("model", "ffn"), ("data", "window_bytes"), ("optim", "lr")):
+        fewer = {**CARRIED_OUT, section: CARRIED_OUT[section] - {name}}
+        monkeypatch.setattr(fleets, "CARRIED_OUT", fewer)
+        assert why_alone(config).startswith(f"{section}.{name} is ")
 
 
 @pytest.mark.extras

@@ -21,19 +21,10 @@ from mytnano.ladder.solo_plan import Request
 
 STEPS = 60
 SMALL = [
-    "width=16",
-    "heads=2",
-    "kv_heads=1",
-    "layers=1",
-    "ffn_width=24",
-    "tokenizer=char",
-    "window_bytes=64",
-    "batch_windows=4",
-    "evaluations=4",
-    "validation_bytes=2000",
-    "curve_bytes=1000",
-    "test_bytes=2000",
-]
+    "width=16", "heads=2", "kv_heads=1", "layers=1", "ffn_width=24", "tokenizer=char",
+    "window_bytes=64", "batch_windows=4", "evaluations=4", "validation_bytes=2000",
+    "curve_bytes=1000", "test_bytes=2000",
+]  # fmt: skip
 
 
 def text_file(folder: Path) -> Path:

@@ -26,7 +26,7 @@ from mytnano.lab.trends import trends_of
 from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
 from mytnano.ladder.environment import choose_device, count_workers, environment
-from mytnano.ladder.fleets import choose_fleet, first_alone
+from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone
 from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.run import one_thread_if, sentences
 from mytnano.runs.lock import folder_lock
@@ -77,6 +77,7 @@ def ablate(
     spec = read_spec(question, **overrides)
     data = DataConfig(corpus=spec.corpus, split=spec.split)
     device = choose_device(device)
+    check_fleet(fleet)
     say = sentences(console)
     corpus = read_corpus(data.corpus, data.split, data.test_file)
     for note in corpus.notes:

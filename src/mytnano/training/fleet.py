@@ -43,6 +43,10 @@ EACH_ITS_OWN = {
 """Settings in which members of one fleet may differ."""
 
 CARRIED_OUT = {
+    "data": {
+        "corpus", "split", "test_file", "fingerprint", "tokenizer", "tokenizer_bytes",
+        "window_bytes",
+    },
     "model": {
         "vocab_size", "context", "width", "layers", "mixer", "heads", "kv_heads", "kernel",
         "positions", "rope_base", "ffn", "ffn_width", "residual", "norm", "norm_place", "tied",
