@@ -16,6 +16,8 @@ from mytnano.interop.command import export
 
 MODEL = ModelConfig(vocab_size=50, context=48, **HEALTHY)
 
+NANOCHAT = {"ffn": "relu2", "qk_norm": True, "norm_gain": False, "embedding_norm": True}
+
 KINDS = {
     "llama": {},
     "llama-tied-mqa": {"tied": True, "kv_heads": 1},
@@ -25,6 +27,8 @@ KINDS = {
     "arcee-relu2": {"ffn": "relu2", "norm_gain": False},
     "qwen3": {"qk_norm": True},
     "qwen3-relu2": {"qk_norm": True, "ffn": "relu2", "embedding_norm": True, "tied": True},
+    "nanochat": {**NANOCHAT, "softcap": 5.0},
+    "nanochat-tied": {**NANOCHAT, "tied": True, "ffn": "gelu"},
     "gpt2": GPT2,
     "gpt2-relu-mha": {**GPT2, "ffn": "relu", "kv_heads": 4, "tied": True},
     "gpt2-no-gain": {**GPT2, "norm_gain": False, "embedding_norm": True},
@@ -66,6 +70,12 @@ def test_every_file_is_there(tmp_path, kind):
         ({"mixer": "mean", "ffn": "none"}, "Llama", "mixer=mean, ffn=none", "mixer=attention"),
         ({"layers": 0}, "Llama", "layers=0", "model.layers=1"),
         ({"ffn": "mine.py:Mine"}, "Llama", "ffn=mine.py:Mine", "model.ffn=swiglu"),
+        (
+            {**NANOCHAT, "softcap": 15.0, "x0_skip": True},
+            "NanoChat",
+            "x0_skip=true",
+            "x0_skip=false",
+        ),
         ({**GPT2, "ffn": "swiglu"}, "GPT-2", "ffn=swiglu", "model.ffn=gelu"),
     ],
 )

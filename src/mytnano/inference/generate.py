@@ -93,14 +93,20 @@ def generate(
             logits = read_whole(model, windows, cache)  # (rows, V)
         else:
             logits = read_next(model, [ids[row][-1] for row in active], cache)  # (rows, V)
-        if not bool(torch.isfinite(logits).all()):
+        likeliest = logits.max(-1)  # NaN if any is
+        if not bool(likeliest.values.isfinite().all()):
             raise UserError("this run's predictions are not numbers: it diverged, and has no text")
-        step = {}
-        for row, row_logits in zip(active, logits, strict=True):
-            step[row] = draw(
-                row_logits, sampling.temperature, streams[row], sampling.top_k, sampling.top_p
-            )
-            ids[row].append(step[row])
+        if sampling.temperature == 0:
+            chosen = likeliest.indices.tolist()
+        else:
+            how = (sampling.top_k, sampling.top_p)
+            chosen = [
+                draw(row_logits, sampling.temperature, streams[row], *how)
+                for row, row_logits in zip(active, logits, strict=True)
+            ]
+        step = dict(zip(active, chosen, strict=True))
+        for row, id in step.items():
+            ids[row].append(id)
         yield step
         going = [place for place, row in enumerate(active) if not stop(row, step[row])]
         if not going:

@@ -24,6 +24,9 @@ SELF_GATES = {"relu2": "relu", "silu": "sigmoid"}
 
 PLAIN = {"relu": "relu", "gelu": "gelu", "silu": "silu", "relu2": "relu2"}
 
+ANY = ()
+"""Every value of a setting."""
+
 EVERYWHERE = {
     "mixer": ("attention",),
     "residual": (True,),
@@ -50,7 +53,7 @@ class Target:
         found = {
             name: values[0]
             for name, values in {**EVERYWHERE, **self.needs}.items()
-            if getattr(config, name) not in values
+            if values != ANY and getattr(config, name) not in values
         }
         return found | ({} if config.layers else {"layers": 1})
 
@@ -116,6 +119,14 @@ def qwen3_settings(config: ModelConfig, eod: int) -> dict:
     return settings
 
 
+def nanochat_settings(config: ModelConfig, eod: int) -> dict:
+    """As Llama's, with a cap on the logits and no gate."""
+    settings = arcee_settings(config, eod)
+    del settings["mlp_bias"], settings["head_dim"]
+    cap = {"final_logit_softcapping": config.softcap or None}
+    return settings | cap | {"tie_word_embeddings": config.tied}
+
+
 def gpt2_settings(config: ModelConfig, eod: int) -> dict:
     """``config.json`` of a GPT-2."""
     return {
@@ -172,6 +183,33 @@ def qwen3_weights(model: Transformer) -> dict[str, Tensor]:
         for name in "qk"
     }
     return llama_weights(model) | gains
+
+
+def nanochat_weights(model: Transformer) -> dict[str, Tensor]:
+    """No norm has a gain, and the table is normalised there too.
+
+    NanoChat turns queries and keys the other way round, which is our turn with the two halves of
+    each head exchanged.
+    """
+    config = model.config
+    named = {"model.embed_tokens.weight": model.embedding.weight}
+    for i, block in enumerate(model.blocks):
+        attention, mixer = f"model.layers.{i}.self_attn", block.mixer
+        named |= {
+            f"{attention}.q_proj.weight": exchanged(mixer.query.weight, config.heads),
+            f"{attention}.k_proj.weight": exchanged(mixer.key.weight, config.kv_heads),
+            f"{attention}.v_proj.weight": mixer.value.weight,
+            f"{attention}.o_proj.weight": mixer.output.weight,
+            f"model.layers.{i}.mlp.fc1.weight": block.ffn.up.weight,
+            f"model.layers.{i}.mlp.fc2.weight": block.ffn.down.weight,
+        }
+    return named if config.tied else {**named, "lm_head.weight": model.head.weight}
+
+
+def exchanged(weight: Tensor, heads: int) -> Tensor:
+    """Rows (H K, D) with the two halves of each head exchanged."""
+    halves = weight.view(heads, 2, -1, weight.shape[1])  # (H, 2, K/2, D)
+    return halves.flip(1).reshape(weight.shape)
 
 
 def gpt2_weights(model: Transformer) -> dict[str, Tensor]:
@@ -256,6 +294,20 @@ TARGETS = (
         arcee_weights,
     ),
     Target(
+        "NanoChat",
+        "nanochat",
+        {
+            **ROTARY,
+            "qk_norm": (True,),
+            "norm_gain": (False,),
+            "embedding_norm": (True,),
+            "softcap": ANY,
+            "ffn": ("relu2", *(name for name in PLAIN if name != "relu2")),
+        },
+        nanochat_settings,
+        nanochat_weights,
+    ),
+    Target(
         "Qwen3",
         "qwen3",
         {**ROTARY, "qk_norm": (True,), "ffn": (*GATES, *SELF_GATES)},
@@ -278,6 +330,7 @@ TARGETS = (
 CLASSES = {
     "llama": "LlamaForCausalLM",
     "arcee": "ArceeForCausalLM",
+    "nanochat": "NanoChatForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
 }

@@ -47,6 +47,7 @@ class Cache:
         self.lengths = list(lengths)
         self.slots = slots
         self._begun = False
+        self._next: slice | Tensor | None = None
         self._kept: dict[nn.Module, list[Tensor]] = {}
 
     @property
@@ -121,10 +122,10 @@ class Cache:
         """A pass over T positions is over."""
         if self._begun:
             self.lengths = [length + T for length in self.lengths]
-        self._begun = True
+        self._begun, self._next = True, None
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all rows but these."""
+        """Forget all rows but these, between two passes."""
         self.lengths = [self.lengths[row] for row in rows]
         for layer, tensors in self._kept.items():
             chosen = torch.tensor(list(rows), device=tensors[0].device)  # (rows,)
@@ -135,8 +136,11 @@ class Cache:
         return sum(t.numel() * t.element_size() for kept in self._kept.values() for t in kept)
 
     def _where(self, T: int) -> slice | Tensor:
-        """Slots of the next T positions: one slice for all rows, or (B, T) where they differ."""
-        first, last = min(self.lengths), max(self.lengths)
-        if first == last:
-            return slice(first, first + T)
-        return torch.tensor(self.lengths)[:, None] + torch.arange(T)  # (B, T)
+        """Slots of this pass's T positions: one slice for all rows, or (B, T) where they differ."""
+        if self._next is None:
+            first, last = min(self.lengths), max(self.lengths)
+            if first == last:
+                self._next = slice(first, first + T)
+            else:
+                self._next = torch.tensor(self.lengths)[:, None] + torch.arange(T)  # (B, T)
+        return self._next
