@@ -49,12 +49,11 @@ CONFIGS = {
         },
         "optim": {"optimizer": "lion", "schedule": "linear", "warmup": 0.2},
     },
-    "x0, values, softcap, tied in bf16": {
+    "x0, values, softcap, tied": {
         "model": {
             **HEALTHY, "x0_skip": True, "value_embeddings": True, "softcap": 15.0, "tied": True,
             "init": "modern",
         },
-        "train": {"precision": "bf16"},
     },
 }  # fmt: skip
 

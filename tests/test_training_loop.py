@@ -51,7 +51,7 @@ CASES = {
         "optim": {"schedule": "cosine", "warmup": 0.2},
     },
     "muon, average, every part": {
-        "model": {**HEALTHY, **PARTS["all"], "layers": 3},
+        "model": {**HEALTHY, **PARTS["all"]},
         "optim": {"optimizer": "muon", "ema": 0.9, "schedule": "wsd", "table_lr": 3.0},
     },
     "lion, alibi": {
@@ -479,7 +479,7 @@ def test_a_checkpoint_of_the_version_before_is_still_used(text, tmp_path):
 
 
 def test_what_is_scored_and_saved_is_the_average(text, tmp_path):
-    config = run_of(text, optim={"ema": 0.9, "lr": 1e-2})
+    config = run_of(text, steps=10, optim={"ema": 0.9, "lr": 1e-2})
     result = train(config, text, tmp_path)
     model = Transformer(config.model)
     load_weights(model, tmp_path)
