@@ -205,7 +205,7 @@ def command(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["mytnano", "train", *map(str, words)])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    return left.value.code
+    return left.value.code or 0
 
 
 def test_the_command_line(path, tmp_path, monkeypatch, capsys):
