@@ -10,7 +10,7 @@ from typing import Any
 
 from mytnano.claims.evidence import FILE
 from mytnano.files import atomic_write_json
-from mytnano.lab.answer import ANSWER
+from mytnano.lab.document import ANSWER
 from mytnano.runs.store import finished_runs
 
 
