@@ -12,7 +12,7 @@ from mytnano.training.text import prepare, resolve
 PARAMETERS = {
     "mytllm-1b": 1_143_396_864,
     "mytllm-1b-modern": 1_098_907_684,
-    "mytllm-tiny": 347_040,
+    "mytllm-tiny": 334_752,
 }
 
 
