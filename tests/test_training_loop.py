@@ -8,11 +8,12 @@ import os
 
 import pytest
 import torch
-from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
-from safetensors.torch import load_file
+from model_toys import HEALTHY, PARTS, alphabet_tokenizer, text_of, toy_run, words
+from safetensors.torch import load, load_file, save
 
 from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
+from mytnano.model.own import with_own_code
 from mytnano.model.transformer import Transformer
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
@@ -49,7 +50,42 @@ CASES = {
         "model": {**HEALTHY, "norm": "layernorm", "tied": True, "init": "gpt2"},
         "optim": {"schedule": "cosine", "warmup": 0.2},
     },
+    "muon, average, every part": {
+        "model": {**HEALTHY, **PARTS["all"]},
+        "optim": {"optimizer": "muon", "ema": 0.9, "schedule": "wsd", "table_lr": 3.0},
+    },
+    "lion, alibi": {
+        "model": {**HEALTHY, "positions": "alibi"},
+        "optim": {"optimizer": "lion", "schedule": "linear"},
+    },
+    "own optimizer": {"model": HEALTHY, "optim": {"optimizer": "./mine.py:Mine"}},
 }
+MINE = """
+import torch
+
+
+class Mine(torch.optim.Optimizer):
+    def __init__(self, groups, lr):
+        super().__init__(groups, dict(lr=lr))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            for p in group["params"]:
+                state = self.state[p]
+                state["sum"] = 0.9 * state.get("sum", 0.0) + p.grad.square().mean().item()
+                state["last"] = p.grad.clone()
+                noise = 1e-3 * torch.randn_like(p)
+                scale = (state["sum"] + 1e-12) ** 0.5 * group["steps"] ** 0.25
+                p.sub_(group["lr"] * (state["last"] / scale + noise))
+"""
+
+
+@pytest.fixture(autouse=True)
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +95,7 @@ def text():
 
 
 def run_of(text, case="fp32", steps=STEPS, **sections):
-    return toy_run(text, steps, **{**CASES[case], **sections})
+    return with_own_code(toy_run(text, steps, **{**CASES[case], **sections}))
 
 
 def timeless(values):
@@ -389,6 +425,70 @@ def test_a_checkpoint_restores_weights_moments_and_history(text, tmp_path, preci
             other = fresh.optimizer.state[fresh.masters[name]][key]
             assert torch.equal(value, other) and value.device == other.device, key
         assert torch.equal(engine.parameters[name], fresh.parameters[name])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", ["muon, average, every part", "own optimizer"])
+def test_a_checkpoint_restores_any_optimizer_and_the_average(text, tmp_path, case, precision):
+    config = run_of(text, case, train={"precision": precision})
+    engine = Engine(config)
+    x = torch.arange(64).view(2, 32) % config.model.vocab_size
+    for _ in range(3):
+        engine.gradients(x, x.roll(1))
+        engine.update(1e-2)
+    save_checkpoint(tmp_path, engine, 3, config.hash, {})
+    fresh = Engine(config)
+    load_checkpoint(tmp_path, fresh, config.hash)
+    assert fresh.updates == 3
+    for name, master in engine.masters.items():
+        state, other = engine.optimizer.state[master], fresh.optimizer.state[fresh.masters[name]]
+        assert state.keys() == other.keys() and state
+        for key, value in state.items():
+            assert type(value) is type(other[key])
+            same = torch.equal if isinstance(value, torch.Tensor) else float.__eq__
+            assert same(value, other[key]), (name, key)
+        if engine.average is not None:
+            assert torch.equal(engine.average[name], fresh.average[name])
+    for group, other in zip(
+        engine.optimizer.param_groups, fresh.optimizer.param_groups, strict=True
+    ):
+        plain = [{k: v for k, v in g.items() if k != "params"} for g in (group, other)]
+        assert plain[0] == plain[1]
+
+
+def test_a_checkpoint_of_the_version_before_is_still_used(text, tmp_path):
+    """Moments had no prefix, and there were neither numbers nor groups."""
+    config = run_of(text)
+    engine = Engine(config)
+    x = torch.arange(64).view(2, 32) % config.model.vocab_size
+    engine.gradients(x, x.roll(1))
+    engine.update(1e-2)
+    save_checkpoint(tmp_path, engine, 1, config.hash, {})
+    data = (tmp_path / NAME).read_bytes()[32:]
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    tensors = {name.removeprefix("state/"): tensor for name, tensor in load(data).items()}
+    note = {key: header[key] for key in ("step", "hash", "history")}
+    old = save(tensors, metadata=note)
+    (tmp_path / NAME).write_bytes(hashlib.sha256(old).digest() + old)
+    fresh = Engine(config)
+    assert load_checkpoint(tmp_path, fresh, config.hash)[0] == 1
+    for each in (engine, fresh):
+        each.gradients(x, x.roll(1))
+        each.update(1e-2)
+    assert all(torch.equal(p, fresh.masters[name]) for name, p in engine.masters.items())
+
+
+def test_what_is_scored_and_saved_is_the_average(text, tmp_path):
+    config = run_of(text, steps=10, optim={"ema": 0.9, "lr": 1e-2})
+    result = train(config, text, tmp_path)
+    model = Transformer(config.model)
+    load_weights(model, tmp_path)
+    assert result["test_bpb"] == pytest.approx(score(model, text.test).bits_per_byte, rel=1e-6)
+    plain = train(config.but(optim={"ema": 0.0}), text, tmp_path / "plain")
+    assert plain["test_bpb"] != result["test_bpb"]
+    curve = [RunFolder(folder).metrics() for folder in (tmp_path, tmp_path / "plain")]
+    assert curve[0][-1]["train_loss"] == curve[1][-1]["train_loss"]  # training is the same
+    assert curve[0][-1]["validation_bpb"] != curve[1][-1]["validation_bpb"]
 
 
 def test_same_config_same_numbers_whatever_ran_before(text, tmp_path):

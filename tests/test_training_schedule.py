@@ -1,6 +1,7 @@
 """The learning rate of every step."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_linear(final):
     assert got == pytest.approx([0.5 * (final + (1 - final) * s) for s in share])
     warmed = rates(50, schedule="linear", warmup=0.2, final_lr=final)
     assert warmed[:11] == pytest.approx([0.5 * (step + 1) / 11 for step in range(11)])
-    falls = [one - other for one, other in zip(warmed[10:], warmed[11:], strict=False)]
+    falls = [one - other for one, other in pairwise(warmed[10:])]
     assert falls == pytest.approx([falls[0]] * 39) and warmed[-1] == pytest.approx(0.5 * final)
 
 
@@ -52,7 +53,7 @@ def test_wsd_is_constant_until_it_falls_in_a_straight_line():
     got = rates(100, schedule="wsd", warmup=0.1, decay=0.3, final_lr=0.1)
     assert got[:10] == pytest.approx([0.5 * (step + 1) / 11 for step in range(10)])
     assert got[10:70] == [0.5] * 60
-    falls = [one - other for one, other in zip(got[69:], got[70:], strict=False)]
+    falls = [one - other for one, other in pairwise(got[69:])]
     assert falls == pytest.approx([0.5 * 0.9 / 30] * 30) and got[-1] == pytest.approx(0.05)
     assert rates(101, schedule="wsd", decay=1.0) == pytest.approx(rates(101, schedule="linear"))
 

@@ -135,11 +135,12 @@ def _groups(heads: int) -> int:
 
 def _depth(model: ModelConfig, size: Size) -> int:
     """The number of blocks that comes nearest to the parameters that the size's name promises."""
-
-    def distance(layers: int) -> int:
-        return abs(parameters(model.but(layers=layers), size.vocabulary) - size.parameters)
-
-    return min(range(1, 25), key=distance)
+    layers, count = 1, parameters(model.but(layers=1), size.vocabulary)
+    while True:
+        more = parameters(model.but(layers=layers + 1), size.vocabulary)
+        if abs(more - size.parameters) >= abs(count - size.parameters):
+            return layers
+        layers, count = layers + 1, more
 
 
 def parameters(model: ModelConfig, vocabulary: int) -> int:

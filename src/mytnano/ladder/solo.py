@@ -36,9 +36,11 @@ from mytnano.runs.store import RESULT, RunFolder
 from mytnano.training.care import Care, Recorder
 from mytnano.training.checkpoint import SHARED, saved_step
 from mytnano.training.loop import train
-from mytnano.training.peak import peak
+from mytnano.training.peak import Peak, peak
 from mytnano.training.recorders import KINDS, LOGS, open_recorder
 from mytnano.training.text import prepare
+
+__all__ = ["Peak", "Ways", "train_one"]
 
 LOG_POINTS = 1000
 

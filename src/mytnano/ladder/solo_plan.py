@@ -20,11 +20,11 @@ from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, param
 from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
 from mytnano.errors import UserError
-from mytnano.ladder.cells import supported_tokenizer
 from mytnano.ladder.environment import choose_device
 from mytnano.ladder.kept import read_kept, write_kept
-from mytnano.model.own import code_hash, references
+from mytnano.model.own import with_own_code
 from mytnano.runs.lock import LOCK, OWNER
+from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
 from mytnano.training.text import Text, prepare, resolve
@@ -218,21 +218,22 @@ def _placed(request: Request) -> RunConfig:
         optim={"spike": SPIKE},
         train={"device": device, "precision": precision, "compile": device == "cuda"},
     )
-    config = changed(config, request.changes)
-    own = references(config.model)
-    return config.but(model={"own_code": code_hash(own)}) if own else config
+    return with_own_code(changed(config, request.changes))
 
 
 def _on_text(
     config: RunConfig, request: Request, cache: Path, say: Callable[[str], None]
 ) -> RunConfig:
-    """The config in the vocabulary that the text supports, resolved."""
-    supported, sentence = supported_tokenizer(config.data, cache)
-    if sentence:
-        if "data.tokenizer" in request.changes:
-            raise UserError(f"{sentence.rpartition('; ')[0]}: ask for {supported}")
-        say(sentence)
-        config = config.but(data={"tokenizer": supported})
+    """The config in the recipe's vocabulary, or the largest below it that the text supports."""
+    try:
+        prepare(config.data, cache)
+    except VocabularyTooLarge as error:
+        size = 1 << (error.largest.bit_length() - 1)
+        if "data.tokenizer" in request.changes or size <= SMALLEST:
+            smaller = f"bpe:{error.largest}" if error.largest >= SMALLEST else "byte"
+            raise UserError(f"{error}: ask for tokenizer={smaller}, or add text") from None
+        say(f"{error}; bpe:{size} is used instead")
+        config = config.but(data={"tokenizer": f"bpe:{size}"})
     return resolve(config, cache)
 
 

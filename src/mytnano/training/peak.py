@@ -22,7 +22,6 @@ PUBLISHED = {
     "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
-    "A10G": 70e12,
     "L40S": 362e12,
     "L4": 121e12,
     "RTX 4090": 165.2e12,
@@ -34,6 +33,9 @@ PUBLISHED = {
 
 None: the device has no bf16 units.
 """
+
+OTHERS = {"Laptop", "MIG"}
+"""Words of names that stand for less than the device that they also name."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def published_peak(name: str, precision: str) -> Peak:
 def is_named(known: str, name: str) -> bool:
     """Whether every word of a table's name is one of the driver's: 'L4' is not in 'NVIDIA L40S'."""
     words = name.replace("-", " ").split()
-    return all(word in words for word in known.split())
+    return OTHERS.isdisjoint(words) and all(word in words for word in known.split())
 
 
 def measured_peak(precision: str, seconds: float = SECONDS) -> float:

@@ -58,6 +58,7 @@ class Wandb:
     """Weights & Biases; without an account or a network offline, under ``logs/wandb``."""
 
     def __init__(self, folder: Path, name: str, config: dict, step: int) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")  # the live line has the terminal
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_key(wandb) else "offline")
@@ -80,7 +81,7 @@ class Wandb:
 
     def close(self, result: Mapping[str, Any] | None) -> None:
         self._run.summary.update(scores(result))
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 class Trackio:
