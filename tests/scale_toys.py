@@ -26,14 +26,14 @@ def toy_text():
 
 
 def toy_config(text, steps: int = 10, tiny: bool = False, **sections) -> RunConfig:
-    """``steps`` steps of 8 windows in passes of one, of mytNano in small or of mytllm-tiny."""
-    train = {"micro_windows": 1, "evaluations": 2, **sections.pop("train", {})}
+    """``steps`` steps of 8 windows in passes of two, of mytNano in small or of mytllm-tiny."""
+    train = {"micro_windows": 2, "evaluations": 2, **sections.pop("train", {})}
     train["train_bytes"] = steps * 8 * 32
     model = SCALE["mytllm-tiny"].model.model_dump() if tiny else SMALL
     model = {**model, **sections.pop("model", {})}
     optim = {"lr": 3e-3, **sections.pop("optim", {})}
     config = toy_run(text, steps, model=model, train=train, optim=optim, **sections)
-    return config.but(model={"vocab_size": 512}) if tiny else config
+    return config.but(model={"vocab_size": 384}) if tiny else config
 
 
 def launch(folder: Path, ranks: int, acts: list[dict], restarts: int | None = None):

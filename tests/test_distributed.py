@@ -66,7 +66,8 @@ def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
 
 @pytest.mark.extras
 def test_one_two_and_four_ranks_agree_over_fifty_steps_and_reshard(tmp_path):
-    act = {"tiny": True, "steps": 50}
+    # A rate at which rounding stays rounding: where loss falls fastest it grows with every step.
+    act = {"tiny": True, "steps": 50, "optim": {"lr": 1e-3, "warmup": 0.2}}
     expected = alone(tmp_path / "alone", **act)
     stopped = {"folder": "stopped", "save_every": 20, "stop_at": 45, **act}
     run_ranks(tmp_path, 2, {"folder": "two", **act}, stopped)
@@ -74,7 +75,7 @@ def test_one_two_and_four_ranks_agree_over_fifty_steps_and_reshard(tmp_path):
         acts = [{"folder": f"{ranks}", **act}, {"folder": f"{ranks}-on", "of": "stopped", **act}]
         run_ranks(tmp_path, ranks, *acts)
     for folder in ("two", "1", "4", "1-on", "4-on"):
-        assert close(losses(tmp_path / folder), expected, 5e-5), folder
+        assert close(losses(tmp_path / folder), expected), folder
 
 
 @pytest.mark.extras

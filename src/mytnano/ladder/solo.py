@@ -177,7 +177,7 @@ def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, 
     result = run.result()
     best = peak(config.train.device, config.train.precision)
     per_token = training_flops(config.model, 1)
-    used = result["tokens_per_second"] * per_token
+    used = result["tokens_per_second"] * per_token / result.get("ranks", 1)
     result |= {
         "peak_flops": best.flops,
         "peak_source": best.source,
