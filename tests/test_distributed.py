@@ -89,7 +89,6 @@ def test_a_rank_killed_in_a_step_is_restarted_and_the_run_goes_on(tmp_path):
 
 PARTS = {
     "muon": {"optim": {"optimizer": "muon", "lr": 3e-3}},
-    "average": {"optim": {"ema": 0.9}},
     "parts": {
         "model": {
             "tied": False, "softcap": 10.0, "x0_skip": True, "value_embeddings": True,
@@ -97,8 +96,11 @@ PARTS = {
         }
     },
     "completep": {"model": {"scaling": "completep", "base_width": 16, "base_layers": 1}},
-    "learned": {"model": {"positions": "learned", "norm": "layernorm", "tied": False}},
-    "recompute": {"train": {"recompute": True}},
+    "averaged": {
+        "model": {"positions": "learned", "norm": "layernorm", "tied": False},
+        "optim": {"ema": 0.9},
+        "train": {"recompute": True},
+    },
     "compile": {"train": {"compile": True}},
     "bf16": {"train": {"precision": "bf16"}},
 }  # fmt: skip
@@ -108,10 +110,10 @@ LOOSE = {"muon": 2e-3, "compile": 1e-4, "bf16": 1e-2}
 
 @pytest.mark.extras
 def test_designs_optimizers_and_precisions_train_sharded_as_whole(tmp_path):
-    acts = [{"folder": f"{name}-2", "steps": 6, **part} for name, part in PARTS.items()]
+    acts = [{"folder": f"{name}-2", "steps": 4, **part} for name, part in PARTS.items()]
     run_ranks(tmp_path, 2, *acts)
     for name, part in PARTS.items():
-        expected = alone(tmp_path / name, steps=6, **part)
+        expected = alone(tmp_path / name, steps=4, **part)
         assert close(losses(tmp_path / f"{name}-2"), expected, LOOSE.get(name, TOLERANCE)), name
 
 
