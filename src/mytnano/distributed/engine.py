@@ -84,7 +84,7 @@ class ShardedEngine(Engine):
             last = place == len(parts)
             self.model.set_is_last_backward(last)
             self.model.set_requires_gradient_sync(last)  # added up here first, in fp32
-            loss = self.model.loss(ids, targets, scale)
+            loss = self.model.loss(ids, targets, scale, self.documents(ids))
             loss.backward()
             total += loss.detach()
         dist.all_reduce(total)
@@ -131,11 +131,13 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
             module.set_force_sum_reduction_for_comms(True)
 
 
-def _loss(self: Transformer, ids: Tensor, targets: Tensor, scale: float) -> Tensor:
+def _loss(
+    self: Transformer, ids: Tensor, targets: Tensor, scale: float, documents: Tensor | None = None
+) -> Tensor:
     """Summed loss of (B, T) ids, times ``scale``: within one call, as FSDP holds embedding and head
     whole for as long as a forward method runs and its gradient is due."""
     rows = [_Lookup.apply(table.weight, ids) for table in self.lookups()]  # (B, T, D), ...
-    states = self.encode(*rows)  # (B, T, D)
+    states = self.encode(*rows, documents=documents)  # (B, T, D)
     return head_loss(states, self.head.weight, targets, scale, softcap=self.config.softcap)
 
 

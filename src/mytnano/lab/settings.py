@@ -11,8 +11,9 @@ from mytnano.designs.settings import SECTIONS
 from mytnano.errors import UserError
 
 FIXED = {
-    "data.fingerprint", "data.corpus", "data.split", "data.test_file", "model.vocab_size",
-    "model.context", "model.own_code", "optim.own_code", "optim.lr", "train.seed",
+    "data.fingerprint", "data.end_of_document", "data.corpus", "data.split", "data.test_file",
+    "model.vocab_size", "model.context", "model.own_code", "optim.own_code", "optim.lr",
+    "train.seed",
     "train.train_bytes", "train.device", "train.precision", "train.score_test",
     "train.test_bytes", "train.validation_bytes", "train.curve_bytes",
 }  # fmt: skip

@@ -24,8 +24,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         q: (B, H, Tq, K). k: (B, H, Tk, K).
-        mask: (Tq, Tk) or (H, Tq, Tk), -inf where a query may not look and 0, or ALiBi's bias,
-            elsewhere.
+        mask: (Tq, Tk), (H, Tq, Tk) or (B, 1 or H, Tq, Tk), -inf where a query may not look and 0,
+            or ALiBi's bias, elsewhere.
 
     Returns:
         (B, H, Tq, Tk), rows sum to one.
@@ -55,7 +55,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
             for t in tiles
         ]  # (B, H, TILE, K) each
         return torch.cat(rows, dim=2)
-    if mask.ndim == 3:  # a bias for each head, which the kernels with a causal flag cannot add
+    if mask.ndim > 2:  # a bias for each head, or documents apart, beyond a causal flag
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 

@@ -275,12 +275,19 @@ class Transformer(nn.Module):
         """The tables whose rows for a window's tokens are the arguments of :meth:`encode`."""
         return [t for t in (self.embedding, self.value_embedding) if t is not None]
 
-    def encode(self, x: Tensor, values: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def encode(
+        self,
+        x: Tensor,
+        values: Tensor | None = None,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Embedded tokens to the states that enter the head, (B, T, D).
 
         Args:
             x: (B, T, D). values: rows of the value table (B, T, blocks with one x G K).
             cache: the tokens continue what it has read.
+            documents: (B, T) from :func:`documents_of`, to keep attention within each.
         """
         T = x.shape[1]
         if self.embedding_norm is not None:
@@ -292,6 +299,8 @@ class Transformer(nn.Module):
             x = self.own_position(x)  # (B, T, D)
         tables = self.tables(T, x) if cache is None else cache.tables(self.tables, T, x)
         x0, rows = x, self.value_rows(values)
+        if documents is not None:
+            tables = tables._replace(mask=apart(tables.mask, documents))
         for i, block in enumerate(self.blocks):
             if self.x_scales is not None:
                 x = self.x_scales[i] * x + self.x0_scales[i] * x0  # (B, T, D)
@@ -319,6 +328,20 @@ class Transformer(nn.Module):
         if key not in self._tables:
             self._tables[key] = build_tables(self.config, T, like)
         return self._tables[key]
+
+
+def documents_of(ids: Tensor, end_of_document: int) -> Tensor:
+    """Which document of its window each token is in: ids (B, T) to (B, T), from 0 or 1 upwards.
+
+    The end-of-document before a document belongs to it, as the symbol that starts it.
+    """
+    return (ids == end_of_document).cumsum(1)
+
+
+def apart(mask: Tensor, documents: Tensor) -> Tensor:
+    """A mask (T, T) or (H, T, T), also shut between documents (B, T): (B, 1 or H, T, T)."""
+    other = documents[:, None, :, None] != documents[:, None, None, :]  # (B, 1, T, T)
+    return mask.masked_fill(other, -math.inf)  # (B, 1 or H, T, T)
 
 
 TABLES = ("embedding.", "position.", "own_position.", "value_embedding.", "head.")

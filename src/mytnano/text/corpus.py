@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mytnano.config import DataConfig
@@ -45,9 +46,9 @@ class Corpus:
 
     name: str
     fingerprint: str
-    train: list[bytes]
-    validation: list[bytes]
-    test: list[bytes]
+    train: Sequence[bytes]
+    validation: Sequence[bytes]
+    test: Sequence[bytes]
     notes: list[str]
 
 
@@ -59,6 +60,10 @@ def load_corpus(data: DataConfig) -> Corpus:
             or the text is no longer the one of ``data.fingerprint``.
     """
     tail = parse_split(data.split)
+    if data.corpus.startswith("shards:"):
+        from mytnano.text.shard_corpus import open_shards  # which needs this module
+
+        return open_shards(data)[0]
     source = read_source(data.corpus)
     notes = list(source.notes)
     held_out = _read_test(data.test_file, notes) if data.test_file is not None else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mytnano.errors import UserError
 from mytnano.text.splits import character_start
@@ -115,15 +117,7 @@ def read_path(path: Path) -> Source:
 
 def read_folder(folder: Path) -> Source:
     """Every file below a folder, by path, but hidden and binary ones (NUL in the first 8 KiB)."""
-    try:
-        paths = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )
-    except OSError as error:
-        raise UserError(f"'{folder}' cannot be listed ({error.strerror})") from None
+    paths = list_folder(folder)
     documents: list[bytes] = []
     binary: list[str] = []
     held = 0
@@ -146,6 +140,19 @@ def read_folder(folder: Path) -> Source:
     return Source(folder.resolve().name, documents, notes=notes)
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """Every file below a folder but hidden ones, by path; UserError if it cannot be listed."""
+    try:
+        return sorted(
+            path
+            for path in folder.rglob("*")
+            if path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be listed ({error.strerror})") from None
+
+
 def read_jsonl(path: Path) -> list[bytes]:
     """The ``text`` field of each line, or the first field that is a string in the first line."""
     documents = []
@@ -153,20 +160,31 @@ def read_jsonl(path: Path) -> list[bytes]:
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line.decode("utf-8", "surrogateescape"))
-        except (ValueError, RecursionError):
-            raise UserError(f"'{path}' line {number} is not JSON: mend or remove it") from None
-        name = name or _text_field(record)
-        text = record.get(name) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            wanted = f"string '{name}'" if name else "string field"
-            raise UserError(f"'{path}' line {number} has no {wanted}: mend or remove it")
-        documents.append(_to_bytes(text))
+        record = read_record(path, number, line)
+        name = name or text_field(record)
+        documents.append(record_text(path, number, record, name))
     return documents
 
 
-def _text_field(record: object) -> str | None:
+def read_record(path: Path, number: int, line: bytes) -> object:
+    """A line of JSON; UserError if it is not."""
+    try:
+        return json.loads(line.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        raise UserError(f"'{path}' line {number} is not JSON: mend or remove it") from None
+
+
+def record_text(path: Path, number: int, record: object, name: str | None) -> bytes:
+    """The text in the field ``name`` of a record; UserError if there is none."""
+    text = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        wanted = f"string '{name}'" if name else "string field"
+        raise UserError(f"'{path}' line {number} has no {wanted}: mend or remove it")
+    return _to_bytes(text)
+
+
+def text_field(record: object) -> str | None:
+    """``text``, or the first field that is a string; None if there is none."""
     if not isinstance(record, dict):
         return None
     if isinstance(record.get("text"), str):
@@ -182,28 +200,40 @@ def _to_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def read_parquet(path: Path) -> list[bytes]:
-    """The ``text`` column, or the first column of strings; needs pyarrow."""
+@contextlib.contextmanager
+def open_parquet(path: Path) -> Iterator[tuple[Any, Any, str]]:
+    """The module pyarrow, an open file, and the column that holds its text.
+
+    Raises:
+        UserError: pyarrow is missing, or the file cannot be read or has no strings, also inside
+            the block.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise UserError(f"'{path}' needs pyarrow: run `pip install 'mytnano[data]'`") from None
     try:
-        schema = pyarrow.parquet.read_schema(path)
-        strings = [
-            column.name
-            for column in schema
-            if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
-        ]
-        if not strings:
-            raise UserError(f"'{path}' has no column of strings: add one named 'text'")
-        name = "text" if "text" in strings else strings[0]
-        column = pyarrow.parquet.read_table(path, columns=[name]).column(name)
-        values = column.cast(pyarrow.large_binary()).to_pylist()  # bytes: UTF-8 is not assumed
+        with pyarrow.parquet.ParquetFile(path) as file:
+            strings = [
+                column.name
+                for column in file.schema_arrow
+                if pyarrow.types.is_string(column.type)
+                or pyarrow.types.is_large_string(column.type)
+            ]
+            if not strings:
+                raise UserError(f"'{path}' has no column of strings: add one named 'text'")
+            yield pyarrow, file, "text" if "text" in strings else strings[0]
     except (OSError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"'{path}' cannot be read as Parquet ({reason})") from None
+
+
+def read_parquet(path: Path) -> list[bytes]:
+    """The ``text`` column, or the first column of strings; needs pyarrow."""
+    with open_parquet(path) as (pyarrow, file, name):
+        column = file.read(columns=[name]).column(name)
+        values = column.cast(pyarrow.large_binary()).to_pylist()  # bytes: UTF-8 is not assumed
     return [value for value in values if value is not None]
 
 
@@ -215,6 +245,18 @@ def read_hub(name: str) -> Source:
 
     Streamed by ``datasets``, so no more than that is fetched.
     """
+    documents = list(_up_to(HUB_BYTES, hub_texts(name)))
+    taken = sum(map(len, documents))
+    note = f"The first {taken:,} bytes of hf:{name} (split 'train') were taken."
+    return Source(f"hf:{name}", _kept(documents), notes=[note])
+
+
+def hub_texts(name: str) -> Iterator[bytes]:
+    """The texts of ``NAME`` or ``NAME:CONFIG``, fetched as they are asked for.
+
+    Raises:
+        UserError: ``datasets`` is missing, or the data set cannot be read.
+    """
     try:
         import datasets
     except ImportError:
@@ -222,21 +264,18 @@ def read_hub(name: str) -> Source:
     repository, _, config = name.partition(":")
     try:
         records = datasets.load_dataset(repository, config or None, split="train", streaming=True)
-        documents = list(_up_to(HUB_BYTES, _texts(records, name)))
+        yield from _texts(records, name)
     except UserError:
         raise
     except Exception as error:  # datasets raises errors of many libraries, networks included
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"'hf:{name}' cannot be read: {reason}") from None
-    taken = sum(map(len, documents))
-    note = f"The first {taken:,} bytes of hf:{name} (split 'train') were taken."
-    return Source(f"hf:{name}", _kept(documents), notes=[note])
 
 
 def _texts(records: Iterable[dict], name: str) -> Iterable[bytes]:
     column: str | None = None
     for record in records:
-        column = column or _text_field(record)
+        column = column or text_field(record)
         if column is None:
             raise UserError(f"'hf:{name}' has no column of strings: choose another dataset")
         if isinstance(record.get(column), str):

@@ -31,6 +31,22 @@ class Stream:
     byte_count: int
     vocab_size: int
 
+    in_memory = True
+    """Whether all of it is; a :class:`~mytnano.text.shards.ShardStream` is not."""
+
+    def spans(self, first: np.ndarray, length: int) -> np.ndarray:
+        """Ids of ``length`` tokens from each of ``first`` (B,) on: (B, length) int64."""
+        return self.ids[first[:, None] + np.arange(length)].astype(np.int64)
+
+    def token_at(self, byte: np.ndarray) -> np.ndarray:
+        """The first token that starts at or after each byte, (B,) int64."""
+        return np.searchsorted(self.offsets, byte)
+
+    def byte_at(self, token: np.ndarray) -> np.ndarray:
+        """Where each token starts, (B,) int64; the token after the last one starts at the end."""
+        inside = np.minimum(token, len(self.offsets) - 1)
+        return np.where(token < len(self.offsets), self.offsets[inside], self.byte_count)
+
 
 def encode_split(documents: list[bytes], tokenizer: Tokenizer, cache: Path) -> Stream:
     """Encode the documents of one split, or take them from the cache.
@@ -52,12 +68,12 @@ def encode_split(documents: list[bytes], tokenizer: Tokenizer, cache: Path) -> S
     else:
         ids = _join(documents, tokenizer)
         write_cache(path, ids.astype(dtype).tobytes())
-    return _stream(ids, byte_count, tokenizer)
+    return stream_from_ids(ids, byte_count, tokenizer)
 
 
 def encode_documents(documents: list[bytes], tokenizer: Tokenizer) -> Stream:
     """Encode documents that are read once, without a cache."""
-    return _stream(_join(documents, tokenizer), sum(map(len, documents)), tokenizer)
+    return stream_from_ids(_join(documents, tokenizer), sum(map(len, documents)), tokenizer)
 
 
 def _join(documents: list[bytes], tokenizer: Tokenizer) -> np.ndarray:
@@ -68,7 +84,8 @@ def _join(documents: list[bytes], tokenizer: Tokenizer) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _stream(ids: np.ndarray, byte_count: int, tokenizer: Tokenizer) -> Stream:
+def stream_from_ids(ids: np.ndarray, byte_count: int, tokenizer: Tokenizer) -> Stream:
+    """The stream of ids (n,) int32 that spell a split; RuntimeError if they do not."""
     ends = np.empty(len(ids) + 1, dtype=np.int64)
     ends[0] = 0
     np.take(tokenizer.byte_lengths, ids, out=ends[1:], mode="clip")  # "raise" makes a copy

@@ -28,7 +28,7 @@ from mytnano.config import RunConfig
 from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
-from mytnano.model.transformer import Transformer
+from mytnano.model.transformer import Transformer, documents_of
 from mytnano.training.optimizers import LR_SCALE, build_optimizer
 
 MICRO_TOKENS = 4096
@@ -87,7 +87,7 @@ class Engine:
         head = self.model.head.weight.detach()  # (V, D)
         for ids, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
             rows = [t(ids).detach().requires_grad_() for t in self.lookups]  # (B, T, width) each
-            states = self.encode(*rows)  # (B, T, D)
+            states = self.encode(*rows, documents=self.documents(ids))  # (B, T, D)
             loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad, self.softcap)
             loss.backward()
             for grad, row in zip(self.table_grads, rows, strict=True):
@@ -160,6 +160,11 @@ class Engine:
         for name, parameter in model.named_parameters():
             parameter.copy_(self.masters[name])
         return model
+
+    def documents(self, ids: Tensor) -> Tensor | None:
+        """What keeps the documents of windows (B, T) apart; None where they are one text."""
+        data = self.config.data
+        return None if data.cross_documents else documents_of(ids, data.end_of_document)
 
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
         rows = max(1, MICRO_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)

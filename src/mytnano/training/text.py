@@ -10,6 +10,8 @@ from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
 from mytnano.text.batches import tokens_per_window
 from mytnano.text.corpus import Corpus, load_corpus
+from mytnano.text.shard_corpus import check_tokenizer, open_shards
+from mytnano.text.shards import PREFIX, ShardStream
 from mytnano.text.stream import Stream, encode_split
 from mytnano.text.tokenizers import build_tokenizer
 from mytnano.text.vocabulary import Tokenizer
@@ -21,7 +23,7 @@ class Text:
 
     corpus: Corpus
     tokenizer: Tokenizer
-    train: Stream
+    train: Stream | ShardStream
     validation: Stream
     test: Stream
 
@@ -39,6 +41,10 @@ def prepare(data: DataConfig, cache: Path) -> Text:
     Raises:
         UserError: the corpus cannot be used, or has changed since the run was planned.
     """
+    if data.corpus.startswith(PREFIX):
+        corpus, tokenizer, *streams = open_shards(data, cache)
+        check_tokenizer(data, tokenizer)
+        return Text(corpus, tokenizer, *streams)
     corpus = read_corpus(data.corpus, data.split, data.test_file)
     if data.fingerprint and data.fingerprint != corpus.fingerprint:
         raise UserError(
@@ -77,7 +83,8 @@ def resolve(config: RunConfig, cache: Path) -> RunConfig:
     context = tokens_per_window(text.train, config.data.window_bytes)
     multiple = config.data.vocab_multiple
     padded = -(-text.tokenizer.vocab_size // multiple) * multiple
+    between = 0 if config.data.cross_documents else text.tokenizer.eod_id
     return config.but(
-        data={"fingerprint": text.corpus.fingerprint},
+        data={"fingerprint": text.corpus.fingerprint, "end_of_document": between},
         model={"vocab_size": padded, "context": context},
     )

@@ -1,0 +1,164 @@
+"""``mytnano forecast``: make the runs of a designed ladder, and give them to the law."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mytnano.config import DataConfig, RunConfig
+from mytnano.errors import UserError
+from mytnano.ladder.cells import Where, labelled_job, work
+from mytnano.ladder.environment import choose_device, count_workers, environment
+from mytnano.ladder.folder import Machine, settle
+from mytnano.ladder.run import one_thread_if, probe, sentences
+from mytnano.ladder.tune import rate, search
+from mytnano.measure.memory_plan import count_weights
+from mytnano.planning.law import Run
+from mytnano.planning.sizes import Ladder, Size, config_of, ladder_named, learning_rate
+from mytnano.runs.jobs import Job
+from mytnano.runs.lock import folder_lock
+from mytnano.runs.progress import Tracker, duration, progress_display
+from mytnano.runs.runner import run_jobs
+from mytnano.training.text import read_corpus, resolve
+
+TUNING_SEED = 1000
+"""No run of the ladder has it: a choice made on a seed flatters that seed."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        budget: a name in :data:`~mytnano.planning.sizes.LADDERS`.
+        data: corpus and split.
+        out: folder for runs and results.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        workers: processes; None for one a core on a CPU, and none beside a GPU.
+    """
+
+    budget: str
+    data: DataConfig
+    out: Path
+    device: str = "auto"
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """The runs, where they were made, and the tuned learning rates by size."""
+
+    runs: list[Run]
+    environment: dict[str, object]
+    rates: dict[str, float]
+    corpus: str
+
+
+def make_runs(request: Request, console: Console) -> Made:
+    """Make every run that is not finished yet; the same call continues an interrupted one.
+
+    Raises:
+        UserError: the corpus is too small for the budget, or a run failed or diverged; what was
+            finished stays.
+    """
+    ladder = ladder_named(request.budget)
+    device = choose_device(request.device)
+    data = request.data
+    with console.status("reading the text"):
+        corpus = read_corpus(data.corpus, data.split, data.test_file)
+    size = sum(map(len, corpus.train))
+    if size < ladder.longest:
+        raise UserError(
+            f"budget {ladder.name} trains on up to {ladder.longest:,} bytes, none of them twice, "
+            f"and '{data.corpus}' has {size:,} bytes of training text: give --corpus with more, or "
+            "--budget smoke"
+        )
+    say = sentences(console)
+    with folder_lock(request.out):
+        machine = Machine(device)
+        shared = settle(
+            request.out, f"forecast-{ladder.name}", data, corpus.fingerprint, machine, say
+        )
+        where = Where(data, request.out, shared.precision, shared.device)
+        speed = probe(where, say)
+        bench = _Bench(ladder, where, count_workers(request.workers, device), speed, console)
+        with one_thread_if(bench.workers == 0 and device == "cpu"):
+            rates = bench.tuned()
+            jobs = [
+                bench.job(size, count, learning_rate(ladder, size, count, rates), seed, "forecast")
+                for size, count in ladder.cells
+                for seed in range(ladder.seeds)
+            ]
+            left = duration(Tracker(jobs, max(1, bench.workers)).seconds_left())
+            say(f"budget {ladder.name}: {len(jobs)} runs, about {left} on this machine if all new")
+            results = bench.train(jobs)
+        conditions = environment(device, where.precision) | {"workers": bench.workers}
+    runs = [_run(job, results[job.name]) for job in jobs]
+    return Made(runs, conditions, {s.name: lr for s, lr in (rates or {}).items()}, corpus.name)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all runs share; ``speed`` as in :func:`mytnano.ladder.cells.labelled_job`."""
+
+    ladder: Ladder
+    where: Where
+    workers: int
+    speed: float
+    console: Console
+
+    def config(self, size: Size, count: int, lr: float, seed: int) -> RunConfig:
+        where = self.where
+        machine = {"precision": where.precision, "device": where.device}
+        config = config_of(self.ladder, size, count, lr, seed).but(data=where.text, train=machine)
+        return resolve(config, where.cache)
+
+    def job(self, size: Size, count: int, lr: float, seed: int, group: str) -> Job:
+        config = self.config(size, count, lr, seed)
+        if group == "tuning":
+            config = config.but(train={"score_test": False})
+        name = f"{size.name}-{count // 1024}k-lr{lr:g}-s{seed}"
+        return labelled_job(
+            name, config, self.where, self.speed, {"rung": size.name, "group": group}
+        )
+
+    def train(self, jobs: list[Job]) -> dict[str, dict]:
+        """Job name -> result; the runs of one shape share compiled code."""
+        groups = [list(group) for _, group in itertools.groupby(jobs, key=lambda job: job.rung)]
+        with progress_display(groups, max(1, self.workers), self.console) as show:
+            summary = run_jobs(groups, work, self.workers, 1, show)
+        if summary.failed:
+            raise UserError(f"{summary.failed[0].sentence}; without it there is no forecast")
+        return summary.results
+
+    def tuned(self) -> dict[Size, float]:
+        """The rates of the sizes that are tuned, by the ladder's own rule."""
+        sizes = {size.name: size for size in self.ladder.tuned}
+
+        def measure(wanted: list[tuple[str, int]]) -> dict[tuple[str, int], float]:
+            count = self.ladder.tuned_bytes
+            jobs = {
+                (name, exponent): self.job(
+                    sizes[name], count, rate(exponent), TUNING_SEED, "tuning"
+                )
+                for name, exponent in wanted
+            }
+            results = self.train(list(jobs.values()))
+            scores = {key: results[job.name]["validation_bpb"] for key, job in jobs.items()}
+            return {key: math.inf if bpb is None else bpb for key, bpb in scores.items()}
+
+        return {sizes[name]: found.lr for name, found in search(list(sizes), measure).items()}
+
+
+def _run(job: Job, result: dict) -> Run:
+    config: RunConfig = job.config[0]
+    if result["test_bpb"] is None or result["status"] == "diverged":
+        raise UserError(f"{job.name} diverged, so there is no forecast: see {job.folder}")
+    weights = count_weights(config.model)
+    # As planned: what the windows of a seed really held differs by a thousandth or so.
+    size = config.steps * config.train.batch_windows * config.data.window_bytes
+    return Run(weights.hidden + weights.head, size, result["test_bpb"], str(job.seed))

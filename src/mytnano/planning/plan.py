@@ -1,0 +1,267 @@
+"""``mytnano plan``: what a run would take on hardware that need not be here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mytnano.config import RunConfig
+from mytnano.designs.baselines import starting_design
+from mytnano.designs.scale import SCALE
+from mytnano.errors import UserError
+from mytnano.measure.flops import forward_flops_per_token, training_flops
+from mytnano.measure.memory_plan import Weights, count_weights
+from mytnano.planning.hardware import Device
+from mytnano.planning.memory import Memory, micro_windows, training_memory
+
+MFU = (0.3, 0.5)
+"""Shares of the published peak that are assumed: no run of this program on such hardware has been
+measured. PaLM reported 0.46 (Chowdhery et al. 2022), well-tuned small runs 0.4 to 0.55."""
+
+RESERVE_SHARE, RESERVE_BYTES = 0.06, 1 << 30
+"""Of a device's memory, left for the CUDA context, communication buffers and the allocator's gaps:
+an assumption too."""
+
+BYTES_PER_TOKEN = {"char": 1.0, "byte": 1.0, "bpe": 3.6, "cl100k": 4.6, "cl100k-compact": 4.6}
+"""Of English text, roughly; only used where a design leaves its context to the text."""
+
+VOCABULARY = {"char": 128, "byte": 257, "cl100k": 100_277, "cl100k-compact": 30_000}
+"""Likewise, where it leaves its vocabulary to the text."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes.
+
+    Attributes:
+        config: as it would be run, with ``batch_windows`` over all devices.
+        tokens: of training. steps: of the optimizer.
+        weights: numbers of them. flops: counted, of all training.
+        memory: of each device. room: bytes that it may take.
+        hours: at the lower and at the higher share of the peak.
+        other: memory with recomputation if the run has none, without it if it has.
+        advice: sentences on what to change.
+    """
+
+    config: RunConfig
+    device: Device
+    devices: int
+    tokens: int
+    steps: int
+    weights: Weights
+    flops: float
+    memory: Memory
+    other: Memory
+    room: int
+    hours: tuple[float, float]
+    advice: list[str]
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.room
+
+
+def design_named(name: str) -> RunConfig:
+    """Any design by name, with a vocabulary and a context even if the text is to settle them.
+
+    Raises:
+        UserError: there is no such design.
+    """
+    if name in SCALE:
+        return SCALE[name]
+    try:
+        config = starting_design(name)
+    except UserError as error:
+        raise UserError(f"{error}; and {', '.join(SCALE)}") from None
+    kind, _, size = config.data.tokenizer.partition(":")
+    vocabulary = config.model.vocab_size or (int(size) if size else VOCABULARY[kind])
+    context = config.model.context or max(
+        2, round(config.data.window_bytes / BYTES_PER_TOKEN[kind])
+    )
+    return config.but(model={"vocab_size": vocabulary, "context": context})
+
+
+def make_plan(
+    config: RunConfig, device: Device, devices: int, tokens: int, context: int | None = None
+) -> Plan:
+    """Plan a run in bf16 on ``devices`` of one kind.
+
+    Args:
+        config: from :func:`design_named`.
+        tokens: to train on.
+        context: another window than the design's, with as many tokens in a step.
+
+    Raises:
+        UserError: the devices do not share a step's windows evenly.
+    """
+    config = config.but(train={"precision": "bf16", "device": "cuda"})
+    if context is not None:
+        config = with_context(config, context)
+    batch = config.train.batch_windows
+    if batch % devices:
+        raise UserError(
+            f"{devices} devices cannot share the {batch} windows of a step evenly: set "
+            f"train.batch_windows={-(-batch // devices) * devices}, or take another number of them"
+        )
+    weights = count_weights(config.model)
+    flops = training_flops(config.model, tokens)
+    rate = devices * device.flops * 3600  # FLOP an hour at the peak
+    room = round(device.memory * (1 - RESERVE_SHARE)) - RESERVE_BYTES
+    toggled = config.but(train={"recompute": not config.train.recompute})
+    plan = Plan(
+        config=config,
+        device=device,
+        devices=devices,
+        tokens=tokens,
+        steps=max(1, round(tokens / (batch * config.model.context))),
+        weights=weights,
+        flops=flops,
+        memory=training_memory(config, devices),
+        other=training_memory(toggled, devices),
+        room=room,
+        hours=(flops / rate / MFU[1], flops / rate / MFU[0]),
+        advice=[],
+    )
+    return replace(plan, advice=advice(plan))
+
+
+def with_context(config: RunConfig, context: int) -> RunConfig:
+    """Windows of ``context`` tokens, and about as many tokens in a step."""
+    if not 2 <= context <= 1 << 24:
+        raise UserError(f"a context of {context} tokens is none: give one such as 2048")
+    before = config.model.context
+    windows = max(1, round(config.train.batch_windows * before / context))
+    micro = config.train.micro_windows and max(1, config.train.micro_windows * before // context)
+    return config.but(
+        model={"context": context},
+        data={"window_bytes": max(8, round(config.data.window_bytes * context / before))},
+        train={"batch_windows": windows, "micro_windows": micro},
+    )
+
+
+def advice(plan: Plan) -> list[str]:
+    """What to change: to make it fit, or to use what is there."""
+    if plan.fits:
+        return _when_it_fits(plan)
+    found = []
+    own = micro_windows(plan.config, plan.config.train.batch_windows // plan.devices)
+    fewer = next((n for n in halves(own) if _fits(plan, micro_windows=n)), None)
+    if fewer:
+        found.append(f"train.micro_windows={fewer} fits: the same step in more, smaller passes")
+    if not plan.config.train.recompute:
+        both = next(
+            (n for n in [own, *halves(own)] if _fits(plan, micro_windows=n, recompute=True)), None
+        )
+        if both == own:
+            found.append("train.recompute=True fits, for up to a third more arithmetic")
+        elif both and not fewer:
+            found.append(f"train.recompute=True with train.micro_windows={both} fits")
+    if more := _more_devices(plan):
+        found.append(f"{more}x{plan.device.name} would fit")
+    if not found:
+        found.append(
+            "nothing of micro-batches, recomputation or up to 64 times the devices makes it fit: "
+            "use a smaller design, a shorter --context, or devices with more memory"
+        )
+    return found
+
+
+def _when_it_fits(plan: Plan) -> list[str]:
+    train = plan.config.train
+    if train.recompute and _fits(plan, recompute=False):
+        return ["it fits with train.recompute=False too, which is up to a quarter less arithmetic"]
+    share = train.batch_windows // plan.devices
+    own = micro_windows(plan.config, share)
+    larger = [n for n in range(2 * own, share + 1, own) if share % n == 0]
+    best = max((n for n in larger[:4] if _fits(plan, micro_windows=n)), default=None)
+    if best and plan.memory.total < 0.5 * plan.room:
+        return [f"there is room for larger passes: train.micro_windows={best} fits too"]
+    return []
+
+
+def _fits(plan: Plan, **train: object) -> bool:
+    return training_memory(plan.config.but(train=train), plan.devices).total <= plan.room
+
+
+def _more_devices(plan: Plan) -> int | None:
+    for factor in (2, 4, 8, 16, 32, 64):
+        devices = factor * plan.devices
+        if plan.config.train.batch_windows % devices:
+            return None
+        if training_memory(plan.config, devices).total <= plan.room:
+            return devices
+    return None
+
+
+def halves(number: int) -> list[int]:
+    """``8`` -> ``[4, 2, 1]``."""
+    found = []
+    while number > 1:
+        number //= 2
+        found.append(number)
+    return found
+
+
+def as_json(plan: Plan) -> dict:
+    """Everything, as plain values; bytes, FLOPs and hours."""
+    return {
+        "parameters": vars(plan.weights),
+        "tokens": plan.tokens,
+        "steps": plan.steps,
+        "flops": plan.flops,
+        "flops_per_token": 3 * forward_flops_per_token(plan.config.model),
+        "device": vars(plan.device),
+        "devices": plan.devices,
+        "memory_per_device": {**vars(plan.memory), "total": plan.memory.total},
+        "memory_with_the_other_recompute": {**vars(plan.other), "total": plan.other.total},
+        "room_per_device": plan.room,
+        "fits": plan.fits,
+        "assumed_mfu": MFU,
+        "hours": plan.hours,
+        "advice": plan.advice,
+        "config": plan.config.model_dump(),
+    }
+
+
+def sentences(plan: Plan, name: str) -> list[str]:
+    """The plan in words."""
+    model, train, memory = plan.config.model, plan.config.train, plan.memory
+    share = train.batch_windows // plan.devices
+    parts = {
+        "weights (fp32)": memory.weights,
+        "weights in bf16" + (", gathered" if plan.devices > 1 else ""): memory.copies,
+        "gradients (fp32)": memory.gradients,
+        "gradients before they are shared": memory.summed,
+        f"{plan.config.optim.optimizer}'s state": memory.optimizer,
+        "averaged weights": memory.average,
+        f"activations of {micro_windows(plan.config, share)} windows"
+        + (", recomputed" if train.recompute else ""): memory.activations,
+        f"work at the largest moment (logits: {gigabytes(memory.logits)})": memory.working,
+    }
+    low, high = plan.hours
+    return [
+        f"{name}: {plan.weights.total:,} parameters ({plan.weights.hidden:,} in the matrices of "
+        f"{model.layers} blocks), context {model.context:,}, vocabulary {model.vocab_size:,}",
+        f"{plan.tokens:,} tokens in {plan.steps:,} steps of "
+        f"{train.batch_windows * model.context:,}: {plan.flops:.3g} FLOP, counted",
+        f"memory of each of {plan.devices} {plan.device.name} "
+        f"({gigabytes(plan.device.memory)}, of which {gigabytes(plan.room)} may be used):",
+        *(f"  {gigabytes(size):>9}  {what}" for what, size in parts.items() if size),
+        f"  {gigabytes(memory.total):>9}  in all: {'it fits' if plan.fits else 'it does not fit'}",
+        f"  {gigabytes(plan.other.total):>9}  with train.recompute={not train.recompute} "
+        f"(activations {gigabytes(plan.other.activations)})",
+        *(f"  {sentence}" for sentence in plan.advice),
+        f"time: {hours(low)} to {hours(high)} at {MFU[1]:.0%} to {MFU[0]:.0%} of the published "
+        f"{plan.device.flops / 1e12:g} TFLOP/s ({plan.device.source}), which is an assumption",
+    ]
+
+
+def gigabytes(size: float) -> str:
+    """``1.23 GB``."""
+    return f"{size / 1e9:.2f} GB"
+
+
+def hours(number: float) -> str:
+    """Minutes, hours or days, whichever reads best."""
+    if number < 1:
+        return f"{60 * number:.2g} minutes"
+    return f"{number:.1f} hours" if number < 72 else f"{number / 24:.1f} days"
