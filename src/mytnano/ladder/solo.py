@@ -142,8 +142,8 @@ def _made(
         labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
         train(config, text, folder, line.progress, labels, care)
     run = RunFolder(folder, config.hash)
-    result = _completed(run, config, request)
     write_curves(folder, f"{request.recipe} {request.size}")
+    result = _completed(run, config, request)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
     run.finish(_sealed(folder))
     return result
