@@ -165,8 +165,8 @@ def care_of(
 def sealed(folder: Path, config: RunConfig, request: Request) -> dict[str, Any]:
     """Complete the result of a run that has been made, draw its curve, and write its manifest."""
     run = RunFolder(folder, config.hash)
-    result = completed(run, config, request)
     write_curves(folder, request.name.replace("-", " "))
+    result = completed(run, config, request)
     shutil.rmtree(folder / CACHE, ignore_errors=True)
     run.finish(sealed_files(folder))
     return result

@@ -31,8 +31,8 @@ SCORED_BYTES = 16_384
 STATUS_WINDOWS = 256
 """Windows that the evidence for a status passes through the model, and a little more."""
 
-FIXED_SECONDS = 1.0
-"""Writing files, fitting the bigram, measuring the peak."""
+FIXED_SECONDS = 3.0
+"""Fitting the bigram, measuring the peak, drawing the curve, writing files, leaving the program."""
 
 KEPT_BACK = 0.03
 """Share of the time that is not planned: other programs, the drift of a warm machine."""
