@@ -124,7 +124,8 @@ class Run:
                 "diverged": False,
             },
         )
-        self.losses = [torch.tensor(loss) for loss in self.history.pop("pending", [])]
+        pending = self.history.pop("pending", [])
+        self.losses = [torch.tensor(loss, device=train.device) for loss in pending]
         spike = config.optim.spike
         self.guard = Guard(spike, self.history.get("guard")) if spike else None
         self.started = time.perf_counter() - self.history["seconds"]
