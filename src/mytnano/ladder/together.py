@@ -16,7 +16,7 @@ from rich.console import Console
 
 from mytnano.distributed.checkpoint import last_step
 from mytnano.distributed.run import Begun, train
-from mytnano.distributed.world import World, is_chief
+from mytnano.distributed.world import World, is_chief, is_launched
 from mytnano.errors import UserError
 from mytnano.ladder.environment import choose_device
 from mytnano.ladder.run import sentences
@@ -88,7 +88,7 @@ class Together:
         torch.set_num_threads(max(1, plan.threads // world.local_size))
         text = prepare(config.data, self.folder / CACHE)
         # Ctrl-C reaches every rank, and torchrun sends it once more.
-        stop = self.stack.enter_context(Stop(patient=True))
+        stop = self.stack.enter_context(Stop(patient=is_launched()))
         if not world.chief:
             return Begun(config, text, Care(stopping=lambda: stop.asked, prompts=PROMPTS))
         for line in opening_lines(self.request, plan, text):
