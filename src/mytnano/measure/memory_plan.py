@@ -206,7 +206,6 @@ def _forward_and_backward(
         del rest
     else:
         loss = _loss(model, states, head, targets, head_gradient)
-    del states
     loss.backward()
     for row in rows:
         row.grad.flatten(0, 1).float()  # (B T, D)

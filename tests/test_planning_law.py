@@ -1,0 +1,232 @@
+"""Laws: what was planted is found, intervals hold what they say, bad designs are refused."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mytnano.errors import UserError
+from mytnano.planning import table
+from mytnano.planning.forecasts import conclude, target
+from mytnano.planning.interval import CALIBRATED, Law, accepted_forms, seed_spread, try_out
+from mytnano.planning.law import ADDITIVE, FORMS, INTERACTING, Run, fit
+
+PLANTED = {"E": 1.2, "A": 45.0, "B": 57.0, "alpha": 0.35, "beta": 0.30}
+SIZES = (1e5, 2e5, 4e5, 8e5, 1.5e6)
+CELLS = [(n, d) for n in SIZES for d in (1e6, 3e6, 1e7, 3e7) if n * d < 1.3e13]
+LARGER = (1.5e6, 4.5e7)
+NOISE = 0.004
+
+
+def planted(n, d):
+    p = PLANTED
+    return p["E"] + p["A"] * n ** -p["alpha"] + p["B"] * d ** -p["beta"]
+
+
+def coupled(n, d):
+    return (11.0 * n**-0.4 + 3e5 / d) ** 0.3
+
+
+def simulated(seed, cells=CELLS, truth=planted, noise=NOISE, seeds=2):
+    random = np.random.default_rng(seed)
+    return [
+        Run(n, d, truth(n, d) * math.exp(noise * random.standard_normal()), str(s))
+        for n, d in cells
+        for s in range(seeds)
+    ]
+
+
+def test_the_planted_law_is_found():
+    found = fit(simulated(0, noise=0.0, seeds=2))
+    assert found.parameters == pytest.approx(PLANTED, rel=2e-3) and found.error < 1e-5
+    assert found.predict(1e9, 1e11) == pytest.approx(planted(1e9, 1e11), rel=1e-4)
+    assert not found.edges
+
+
+def test_another_planted_form_is_found_and_the_first_rejected():
+    runs = simulated(0, truth=coupled, noise=0.0005)
+    fits = {form.name: fit(runs, form) for form in FORMS}
+    assert fits["coupled"].parameters["a"] == pytest.approx(0.4, rel=0.1)
+    assert fits["coupled"].parameters["g"] == pytest.approx(0.3, rel=0.1)
+    assert fits["coupled"].predict(3e6, 1e8) == pytest.approx(coupled(3e6, 1e8), rel=2e-3)
+    assert "coupled" in accepted_forms(fits)
+    assert "coupled" not in accepted_forms({f.name: fit(simulated(0), f) for f in FORMS})
+
+
+def test_an_interaction_is_found():
+    both = lambda n, d: 1 + 30 * n**-0.3 + 40 * d**-0.3 + 900 * (n * d) ** -0.3
+    found = fit(simulated(0, truth=both, noise=0.0), INTERACTING)
+    # Its terms are nearly alike over such ranges: what counts is what it says beyond them.
+    assert found.predict(6e6, 1.2e8) == pytest.approx(both(6e6, 1.2e8), rel=2e-3)
+    assert found.error < 2e-3
+
+
+def test_coefficients_are_never_negative():
+    falling = lambda n, d: 3 - 0.1 * math.log(n) + 0 * d  # no law of ours
+    for form in FORMS:
+        found = fit(simulated(1, truth=falling, noise=0.001), form)
+        assert (found.coefficients >= 0).all()
+    assert fit(simulated(1, truth=lambda n, d: 2.0 + 0 * n * d), ADDITIVE).predict(
+        1e7, 1e9
+    ) == pytest.approx(2.0, rel=0.01)
+
+
+def test_the_robust_fit_is_not_drawn_by_outliers():
+    runs = simulated(2, noise=0.001)
+    spoilt = [
+        Run(r.params, r.bytes, r.bpb * (1.2 if i in (3, 20) else 1), r.seed)
+        for i, r in enumerate(runs)
+    ]
+    wanted = planted(*LARGER)
+    plain, robust = (
+        abs(fit(spoilt, robust=r).predict(*LARGER) / wanted - 1) for r in (False, True)
+    )
+    assert robust < 0.003 < plain
+
+
+def coverage(count, samples):
+    """How many of ``count`` simulated ladders have their next run in the 90 % interval."""
+    held = 0
+    for seed in range(count):
+        law = Law(simulated(seed), samples=samples, seed=seed)
+        forecast = law.forecast(*LARGER)
+        noise = math.exp(NOISE * np.random.default_rng(10_000 + seed).standard_normal())
+        held += forecast.low <= planted(*LARGER) * noise <= forecast.high
+    return held
+
+
+def test_the_interval_holds_the_next_run():
+    held = coverage(12, 60)
+    assert stats.binomtest(held, 12, 0.9, alternative="less").pvalue > 0.01
+
+
+@pytest.mark.extras
+def test_the_interval_holds_ninety_percent():
+    held = coverage(60, 100)
+    assert stats.binomtest(held, 60, 0.9).pvalue > 0.02  # neither too narrow nor too wide
+
+
+def test_more_noise_and_more_reach_widen_the_interval():
+    def width(forecast):
+        return math.log(forecast.high / forecast.low)
+
+    quiet, loud = (Law(simulated(3, noise=noise), samples=60) for noise in (0.001, 0.008))
+    assert width(loud.forecast(*LARGER)) > 3 * width(quiet.forecast(*LARGER))
+    near, far = (loud.forecast(*LARGER), loud.forecast(1e9, 1e11))
+    assert width(far) > width(near) and near.calibrated and not far.calibrated
+    assert far.factor == pytest.approx(1e20 / max(n * d for n, d in CELLS)) > CALIBRATED
+    assert width(loud.forecast(*LARGER, seeds=100)) < width(near)
+
+
+def test_the_gate():
+    runs = simulated(4, [*CELLS, LARGER])
+    gate = try_out(runs, samples=60)
+    assert gate.passed and gate.runs == 2 and not gate.weak
+    assert gate.forecast.factor == pytest.approx(5.6, abs=0.1)
+    wrong = [Run(*r.cell, r.bpb * (1.1 if r.cell == LARGER else 1), r.seed) for r in runs]
+    failed = try_out(wrong, samples=60)
+    assert not failed.passed and "FAILED" in table.gate_sentence(failed)
+    assert try_out(simulated(5), samples=60).weak
+    few = [r for r in simulated(4) if r.cell[0] in (1e5, 4e5) or r.cell == (1.5e6, 3e6)]
+    assert try_out([*few, Run(1.5e6, 2.9e7, 1.8)], samples=60) is not None
+    alone = [r for r in few if r.cell[0] != 1.5e6]
+    assert try_out([*alone, Run(1.5e6, 2.9e7, 1.8)], samples=60) is None
+
+
+def test_seed_spread():
+    runs = simulated(6, noise=0.004, seeds=20)
+    spread, freedom = seed_spread(runs)
+    assert freedom == 19 * len(CELLS) and spread == pytest.approx(0.004, rel=0.15)
+    assert seed_spread(simulated(6, seeds=1)) == (0.0, 0)
+    law = Law(simulated(6, seeds=1), samples=30)
+    assert law.seed_sd == law.best.error > 0
+    assert "no cell has two seeds" in table.noise_sentence(law)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (CELLS[:3], "6 runs cannot fix a law"),
+        ([(1e6, d) for d in (1e6, 2e6, 4e6, 8e6, 1.6e7)], "1 sizes that span a factor of 1:"),
+        ([(n, 1e6) for n in SIZES], "1 budgets that span a factor of 1:"),
+        ([(n, d) for n in (1e6, 1.1e6, 1.2e6) for d in (1e6, 3e6, 9e6)], "span a factor of 1.2"),
+        ([(n, 20 * n) for n in SIZES], "size and data grow together"),
+    ],
+)
+def test_designs_that_cannot_tell_are_refused(cells, sentence):
+    with pytest.raises(UserError, match=sentence):
+        fit(simulated(0, cells))
+    with pytest.raises(UserError):
+        conclude(simulated(0, cells), (1e9, 1e11), samples=10)
+
+
+def test_a_table_of_runs(tmp_path):
+    path = tmp_path / "runs.csv"
+    runs = simulated(7)
+    table.write_runs(path, runs)
+    assert table.read_runs(path) == runs
+    path.write_text("params,bytes,bpb\n1e6,2e6,2.5\n")
+    assert table.read_runs(path) == [Run(1e6, 2e6, 2.5, "")]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "has no column params"),
+        ("params,bytes\n1,2\n", "has no column bpb"),
+        ("params,bytes,bpb\n1e6,2e6,nan\n", "line 2: bpb is 'nan'"),
+        ("params,bytes,bpb\n1e6,-1,2\n", "line 2: bytes is '-1'"),
+        ("params,bytes,bpb\n1e6\n", "line 2: bytes is 'None'"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, content, sentence):
+    path = tmp_path / "runs.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        table.read_runs(path)
+    with pytest.raises(UserError, match="cannot be read as CSV"):
+        table.read_runs(tmp_path / "none.csv")
+
+
+def test_what_is_said_and_drawn(tmp_path):
+    from mytnano.files import json_text
+    from mytnano.report.forecast_figure import forecast_figure
+
+    runs = simulated(8, [*CELLS, LARGER])
+    law, gate, forecasts = conclude(runs, (1.143e9, 8.8e10), samples=40)
+    said = "\n".join(table.sentences(law, gate, forecasts))
+    assert f"{len(runs)} runs in {len(CELLS) + 1} cells" in said and "gate passed" in said
+    assert "rejected and does not count" in said and "not calibrated" in said
+    content = table.as_json(law, gate, forecasts)
+    assert content["gate"]["passed"] and not content["forecasts"][-1]["calibrated"]
+    json_text(content)  # plain values only
+    figure = forecast_figure(law, gate)
+    assert (
+        figure.startswith("<svg xmlns=") and figure.count("1.5 M") == 1 and "var(--" not in figure
+    )
+    assert forecast_figure(law, gate) == figure and forecast_figure(law, None) != figure
+
+
+def test_the_default_target():
+    params, size = target(None, "88B")
+    assert (params, size) == (1_143_275_520, 88e9)
+    assert target("1.5M", "2k") == (1.5e6, 2000)
+    with pytest.raises(UserError, match="not a number of weights"):
+        target("many", "2k")
+
+
+def by_hand(form, p, n, d):
+    if form.name == "coupled":
+        return (p["A"] * n ** -p["a"] + p["B"] / d) ** p["g"]
+    size, text = n ** -p["alpha"], d ** -p["beta"]
+    return p["E"] + p["A"] * size + p["B"] * text + p.get("C", 0.0) * size * text
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_a_form_is_its_parameters(form):
+    found = fit(simulated(9), form)
+    assert list(found.parameters) == list(form.names)
+    assert found.predict(3e5, 5e6) == pytest.approx(
+        by_hand(form, found.parameters, 3e5, 5e6), rel=1e-9
+    )

@@ -1,0 +1,214 @@
+"""Plans: hardware by name, memory counted and measured, advice that helps."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from model_toys import HEALTHY
+
+from mytnano.config import RunConfig
+from mytnano.designs.baselines import starting_design
+from mytnano.errors import UserError
+from mytnano.measure import memory_plan
+from mytnano.measure.flops import training_flops
+from mytnano.measure.memory_plan import count_weights, one_pass, state_bytes
+from mytnano.planning import measured
+from mytnano.planning.hardware import DEVICES, parse_count, parse_hardware
+from mytnano.planning.memory import micro_windows, training_memory
+from mytnano.planning.plan import as_json, design_named, halves, make_plan, sentences
+from mytnano.training.engine import recompute_blocks
+
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
+
+SMALL = {**HEALTHY, "vocab_size": 300, "context": 64}
+
+
+def config(model=None, **sections):
+    return starting_design("small").but(model={**SMALL, **(model or {})}, **sections)
+
+
+def test_hardware():
+    assert parse_hardware("8xH100") == (8, DEVICES["H100"])
+    assert parse_hardware("h100 pcie") == (1, DEVICES["H100-PCIe"])
+    assert parse_hardware("2 x a100-80gb")[0] == 2
+    for wrong in ("TPU", "8x", "", "8xV100"):
+        with pytest.raises(UserError, match=r"figures are known; there are H200, H100"):
+            parse_hardware(wrong)
+    with pytest.raises(UserError, match="not a number of devices"):
+        parse_hardware("0xH100")
+    for device in DEVICES.values():
+        assert 5e13 < device.flops < 2e15 and 2e10 < device.memory < 2e11 and device.source
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("20B", 20 * 10**9), ("1.5m", 1_500_000), ("300", 300), ("2T", 2 * 10**12)]
+)
+def test_numbers(text, number):
+    assert parse_count(text, "tokens") == number
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1B", "0", "1.2.3k", "B"])
+def test_no_numbers(text):
+    with pytest.raises(UserError, match="not a number of tokens: give one such as 20B"):
+        parse_count(text, "tokens")
+
+
+def test_weights_are_counted():
+    weights = count_weights(config().model)
+    d, f = 32, 88
+    block = 2 * d * d + 2 * d * d // 2 + 3 * d * f
+    assert weights.hidden == 2 * block and weights.head == 300 * d
+    assert weights.largest_block == block + 2 * d and weights.root == 2 * 300 * d + d
+    assert weights.total == 2 * weights.largest_block + weights.root
+    tied = count_weights(config({"tied": True}).model)
+    assert tied.total == weights.total - 300 * d and tied.head == weights.head
+    adam, muon, lion = (
+        state_bytes(weights, config(optim={"optimizer": name}).optim)
+        for name in ("adamw", "muon", "lion")
+    )
+    assert adam == 8 * weights.total and lion == 4 * weights.total
+    assert muon == adam - 4 * weights.hidden
+
+
+def test_a_pass_grows_with_windows_and_depth_alone():
+    model = config().model
+    one, two = (one_pass(model, windows) for windows in (1, 2))
+    assert two.kept == pytest.approx(2 * one.kept, rel=0.1)
+    deep = one_pass(model.but(layers=4), 2)
+    assert deep.kept == pytest.approx(2 * two.kept, rel=0.1)
+    half = one_pass(model, 2, "bf16")
+    assert half.kept == pytest.approx(two.kept / 2, rel=0.15)
+
+
+def test_deep_models_are_extrapolated_exactly(monkeypatch):
+    model = config({"layers": 7}).model
+    for precision in ("fp32", "bf16"):
+        one_pass.cache_clear()
+        line = one_pass(model, 2, precision)
+        monkeypatch.setattr(memory_plan, "DEEP", 99)
+        one_pass.cache_clear()
+        assert one_pass(model, 2, precision) == line
+        monkeypatch.undo()
+
+
+def test_a_few_chunks_of_logits_stand_for_all(monkeypatch):
+    model = config({"vocab_size": 5000}).model
+    monkeypatch.setattr(memory_plan, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr("mytnano.model.loss.CHUNK_ELEMENTS", 1)
+    for precision in ("fp32", "bf16"):
+        one_pass.cache_clear()
+        few = one_pass(model, 16, precision)
+        monkeypatch.setattr(memory_plan, "SHORT_HEAD", 99)
+        one_pass.cache_clear()
+        assert one_pass(model, 16, precision) == few
+        monkeypatch.setattr(memory_plan, "SHORT_HEAD", 1)
+    one_pass.cache_clear()
+
+
+def test_recomputation_keeps_less():
+    model = config({"layers": 4}).model
+    all_kept, inputs = one_pass(model, 4), one_pass(model, 4, prepare=recompute_blocks)
+    assert inputs.kept < 0.3 * all_kept.kept
+    assert inputs.kept + inputs.working < all_kept.kept + all_kept.working
+
+
+def test_parts_of_one_device():
+    made = config(train={"batch_windows": 4})
+    memory, total = training_memory(made), count_weights(made.model).total
+    assert (memory.weights, memory.gradients, memory.optimizer) == (4 * total, 4 * total, 8 * total)
+    assert memory.copies == memory.summed == memory.average == 0
+    assert memory.total == memory.tensors + memory.allocator
+    low = training_memory(made.but(train={"precision": "bf16"}, optim={"ema": 0.9}))
+    assert low.copies == 2 * total and low.average == 4 * total
+    gpu = training_memory(made.but(train={"device": "cuda"}))
+    assert gpu.allocator == 0
+
+
+def test_parts_of_many_devices():
+    made = config(train={"batch_windows": 8, "precision": "bf16", "device": "cuda"})
+    one, four = training_memory(made), training_memory(made, 4)
+    assert four.weights == math.ceil(one.weights / 4) and 4 * four.optimizer >= one.optimizer
+    assert four.activations < one.activations / 3
+    assert four.summed < training_memory(made.but(train={"micro_windows": 1}), 4).summed
+
+
+def test_micro_windows_are_those_of_the_engine():
+    assert micro_windows(config({"context": 512}), 100) == 8
+    assert micro_windows(config({"context": 512}, train={"micro_windows": 3}), 100) == 3
+    assert micro_windows(config(train={"device": "cuda"}), 100) == 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_tensors_are_predicted_as_they_are_measured():
+    made = config(
+        {"width": 96, "heads": 4, "kv_heads": 4, "ffn_width": 512, "vocab_size": 2000},
+        train={"batch_windows": 64},
+    )
+    memory = training_memory(made)
+    assert memory.tensors == pytest.approx(measured.measured_peak(made, True), rel=0.1)
+
+
+@pytest.mark.extras
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_memory_is_predicted_within_ten_percent():
+    import memory_plan as script
+
+    plain = [name for name in script.SHAPES if script.RECOMPUTE not in name]
+    assert len(plain) >= 5
+    for name in plain:
+        memory = training_memory(script.config_of(name))
+        found = measured.measured_peak(script.config_of(name))
+        assert memory.total == pytest.approx(found, rel=0.1), name
+
+
+def test_published_memory():
+    path = Path(__file__).parents[1] / "results" / "scale" / "memory.json"
+    shapes = json.loads(path.read_text())["shapes"]
+    assert sum(abs(shape["ratio"] - 1) < 0.1 for shape in shapes.values()) >= 5
+    assert all(abs(shape["tensors_ratio"] - 1) < 0.05 for shape in shapes.values())
+
+
+def test_a_plan():
+    made = config(train={"batch_windows": 64})
+    plan = make_plan(made, DEVICES["H100"], 2, 1_000_000)
+    assert plan.fits and plan.steps == round(1_000_000 / (64 * 64))
+    assert plan.flops == training_flops(made.model, 1_000_000)
+    assert plan.hours[1] == pytest.approx(plan.flops / (2 * 989e12 * 0.3 * 3600))
+    said = "\n".join(sentences(plan, "small"))
+    assert "it fits" in said and "assumption" in said and "with train.recompute=True" in said
+    assert json.loads(json.dumps(as_json(plan)))["fits"] is True
+    with pytest.raises(UserError, match=r"3 devices cannot share the 64 windows.*=66"):
+        make_plan(made, DEVICES["H100"], 3, 1000)
+
+
+def test_a_context_keeps_the_tokens_of_a_step():
+    plan = make_plan(config(train={"batch_windows": 64}), DEVICES["H100"], 1, 10**6, context=256)
+    assert plan.config.model.context == 256 and plan.config.train.batch_windows == 16
+    with pytest.raises(UserError, match="a context of 1 tokens"):
+        make_plan(config(), DEVICES["H100"], 1, 10**6, context=1)
+
+
+def test_advice_makes_it_fit():
+    made = config({"context": 512}, train={"batch_windows": 64})
+    needed = training_memory(made.but(train={"precision": "bf16", "device": "cuda"})).total
+    small = DEVICES["L4"].__class__("small", 1e12, (needed // 2 + (1 << 30)) * 100 // 94, "a test")
+    plan = make_plan(made, small, 1, 10**6)
+    assert not plan.fits and any("micro_windows=" in sentence for sentence in plan.advice)
+    words = next(s.split(" fits")[0] for s in plan.advice if "micro" in s)
+    windows = int(words.rpartition("=")[2])
+    helped = make_plan(made.but(train={"micro_windows": windows}), small, 1, 10**6)
+    assert helped.fits
+    hopeless = small.__class__("tiny", 1e12, 1 << 30, "a test")
+    assert "nothing of micro-batches" in make_plan(made, hopeless, 1, 10**6).advice[0]
+    assert halves(9) == [4, 2, 1]
+
+
+def test_designs_by_name():
+    assert design_named("mytllm-tiny").model.vocab_size == 512
+    rung = design_named("mytnano")
+    assert rung.model.vocab_size == 8192 and 50 < rung.model.context < 100
+    assert isinstance(design_named("bigram"), RunConfig)
+    with pytest.raises(UserError, match=r"'nothing' is not .*mytllm-1b"):
+        design_named("nothing")
