@@ -64,7 +64,7 @@ def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
             assert other == pytest.approx(block, rel=1e-3)
 
 
-@pytest.mark.extras
+@pytest.mark.ranks
 def test_one_two_and_four_ranks_agree_over_fifty_steps_and_reshard(tmp_path):
     # A rate at which rounding stays rounding: where loss falls fastest it grows with every step.
     act = {"tiny": True, "steps": 50, "optim": {"lr": 1e-3, "warmup": 0.2}}
@@ -108,7 +108,7 @@ LOOSE = {"muon": 2e-3, "compile": 1e-4, "bf16": 1e-2}
 """Muon orthogonalises what differs by rounding; bf16 rounds the tables' gradients once more."""
 
 
-@pytest.mark.extras
+@pytest.mark.ranks
 def test_designs_optimizers_and_precisions_train_sharded_as_whole(tmp_path):
     acts = [{"folder": f"{name}-2", "steps": 4, **part} for name, part in PARTS.items()]
     run_ranks(tmp_path, 2, *acts)

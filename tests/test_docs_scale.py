@@ -15,7 +15,7 @@ INTERRUPTED = 124
 """Of `timeout`, when it had to send its signal; a quick machine is done before."""
 
 
-@pytest.mark.extras
+@pytest.mark.ranks
 def test_the_guide_runs_line_by_line(tmp_path):
     text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
