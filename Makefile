@@ -6,16 +6,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ladder test test-extras lint bench docs clean
+.PHONY: ladder test test-extras test-ranks lint bench docs clean
 
 ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print the table, write the report
 	$(BIN)/mytnano ladder $(ARGS)
 
 test: $(VENV)/.ready-dev lint ## Lint, check the layers, run the tests
-	$(BIN)/python -m pytest -n 2 -m "not extras" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not extras and not ranks" $(ARGS)
 
-test-extras: $(VENV)/.ready-dev ## The slow checks: kill -9 of a whole ladder, other corpora, a browser if there is one
-	$(BIN)/python -m pytest -m extras $(ARGS)
+test-extras: $(VENV)/.ready-extras ## The slow checks: kill -9 of a whole ladder, other corpora, exports, a browser if there is one
+	$(BIN)/python -m pytest -n 2 -m extras $(ARGS)
+
+test-ranks: $(VENV)/.ready-dev ## Training on one, two and four processes, and the guide of docs/scale.md line by line
+	$(BIN)/python -m pytest -m ranks $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check src tests
@@ -36,6 +39,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.ready-extras: $(VENV)/.ready-dev
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev,hf,gguf,lm-eval]"
 	touch $@
 
 clean: ## Remove the environment (results in out/ stay)

@@ -3,6 +3,7 @@
     python docs/publish.py FOLDER                 an output folder of `mytnano ladder`
     python docs/publish.py precision FOLDER       one that repeats published runs in another
                                                   precision, to stand beside them
+    python docs/publish.py claims FOLDER          evidence that `mytnano claims run` left there
     python docs/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
                                                   `make test` there, publish the quick run and
                                                   the times; the words are passed on to make
@@ -23,15 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import generate
+from generator.claims import FOLDER as CLAIMS
 from generator.ladder import folder_of
 from generator.precision import FOLDER as PRECISION
 from generator.sources import COMMANDS_FILE
 
+from mytnano.claims.evidence import FILE as EVIDENCE
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
+RUNS_OF_CLAIMS = ("results.csv",)
 TIMED = ("make ladder", "make test")
 QUICK = "out/ladder-quick"
 
@@ -57,6 +61,23 @@ def publish_precision(folder: Path, root: Path) -> Path:
     return copy(FILES[:2], folder, root / PRECISION / name)
 
 
+def publish_claims(folder: Path, root: Path) -> list[Path]:
+    """Copy every ``NAME/evidence.json`` into the package, and its runs to the results.
+
+    Raises:
+        UserError: there is none, or one was made from a changed tree.
+    """
+    files = sorted(folder.glob(f"*/{EVIDENCE}"))
+    if not files:
+        raise UserError(f"{folder} has no evidence: `mytnano claims run` makes it")
+    for file in files:
+        fit_to_publish(file.parent, json.loads(file.read_bytes())["environment"]["commit"])
+    for file in files:
+        atomic_write_bytes(root / CLAIMS / f"{file.parent.name}.json", file.read_bytes())
+        copy(RUNS_OF_CLAIMS, file.parent, root / "results/claims" / file.parent.name)
+    return files
+
+
 def copy(names: tuple[str, ...], folder: Path, target: Path) -> Path:
     """Copy files; those that the folder does not have are removed from the target."""
     target.mkdir(parents=True, exist_ok=True)
@@ -80,12 +101,17 @@ def checked(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}/results.json is damaged: run the ladder again") from None
     if not results.get("comparable"):
         raise UserError(f"results of budget {budget} are not comparable and are not published")
+    fit_to_publish(folder, commit)
+    return results
+
+
+def fit_to_publish(folder: Path, commit: str) -> None:
+    """Refuse what was made from a changed tree."""
     if not commit or commit.endswith("+"):
         raise UserError(
             f"{folder} was made from a changed tree or outside of a checkout: "
             "commit, then run again in a new folder"
         )
-    return results
 
 
 def measure_fresh(root: Path, words: list[str]) -> None:
@@ -129,7 +155,7 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    words = {"fresh": None, "precision": 2}
+    words = {"fresh": None, "precision": 2, "claims": 2}
     wanted = words.get(arguments[0], 1) if arguments else 1
     if wanted is not None and len(arguments) != wanted:
         print(__doc__, file=sys.stderr)
@@ -137,6 +163,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     try:
         if arguments[0] == "fresh":
             measure_fresh(root, arguments[1:])
+        elif arguments[0] == "claims":
+            publish_claims(Path(arguments[1]), root)
         elif arguments[0] == "precision":
             publish_precision(Path(arguments[1]), root)
         else:

@@ -84,5 +84,10 @@ def fill_tree(root: Path, **toys: object) -> None:
     twins = {"twins": 64, "design": "small", "train_bytes": 65_536, "mean": 2.5, "rows": [row]}
     twins |= {"deviation_percent": 0.9, "environment": MACHINE}
     atomic_write_json(root / "results/stats/twins.json", twins)
+    evidence = root / "src/mytnano/claims/evidence"
+    claim = {"sentence": "relu is better than baseline", "name": "relu", "verdict": "better"}
+    claim = found | {"arms": [claim, claim | {"name": "gelu"}], "core_minutes": 3.0, "more": {}}
+    atomic_write_json(evidence / "block.json", claim)
+    atomic_write_json(evidence / "twins.json", twins)
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/cpu.json", race)

@@ -7,7 +7,7 @@ from ladder_toys import write_text
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.lab import run as module
+from mytnano.lab import cells as module
 from mytnano.lab.run import ablate
 from mytnano.ladder.cells import Where
 from mytnano.runs.jobs import Finished, Summary
@@ -34,11 +34,13 @@ def where(folder: Path, text: str) -> Where:
     return Where(DataConfig(corpus=text), folder / "out", "fp32", "cpu")
 
 
-def ask(folder: Path, out: str = "out", **fields):
+def ask(folder: Path, out: str = "out", time: bool = False, fleet: str = "auto", **fields):
     """Answer it in this process; the answer and what was printed."""
     printed = io.StringIO()
     console = Console(file=printed, width=140)
-    found = ablate(question(folder, **fields), folder / out, console, workers=0)
+    found = ablate(
+        question(folder, **fields), folder / out, console, workers=0, time=time, fleet=fleet
+    )
     return found, printed.getvalue()
 
 

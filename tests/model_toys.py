@@ -137,3 +137,27 @@ def random_ids(model: ModelConfig, windows: int, tokens: int | None = None, seed
     generator = torch.Generator().manual_seed(seed)
     shape = (windows, tokens or model.context)
     return torch.randint(0, model.vocab_size, shape, generator=generator)
+
+
+PARTS = {
+    "qk-norm": {"qk_norm": True},
+    "softcap": {"softcap": 5.0},
+    "no-gain": {"norm_gain": False},
+    "layernorm-no-gain": {"norm": "layernorm", "norm_gain": False},
+    "embedding-norm": {"embedding_norm": True},
+    "sandwich": {"norm_place": "sandwich"},
+    "alibi": {"positions": "alibi"},
+    "x0-skip": {"x0_skip": True},
+    "value-embeddings": {"value_embeddings": True},
+    "all": {
+        "qk_norm": True, "softcap": 5.0, "norm_gain": False, "embedding_norm": True,
+        "norm_place": "sandwich", "x0_skip": True, "value_embeddings": True, "ffn": "relu2",
+        "init": "modern",
+    },
+}  # fmt: skip
+"""Parts that no rung has, as changes of a rung's model."""
+
+
+def with_part(name: str, **changes) -> ModelConfig:
+    """A small mytNano of three blocks with one of :data:`PARTS`."""
+    return tiny_design("mytnano", **{"layers": 3, **PARTS[name], **changes})

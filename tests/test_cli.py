@@ -10,6 +10,7 @@ import pytest
 from ladder_toys import small_attention, write_text
 
 from mytnano import cli, files
+from mytnano.cli.shared import default_folder
 from mytnano.ladder import run
 from mytnano.report import html
 
@@ -69,7 +70,7 @@ def test_options_become_a_request(monkeypatch, requests, capsys):
     ],
 )
 def test_texts_have_folders_of_their_own(corpus, folder):
-    assert cli.default_folder("quick", corpus) == Path("out") / folder
+    assert default_folder("quick", corpus) == Path("out") / folder
 
 
 MISTAKES = [

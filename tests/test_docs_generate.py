@@ -37,9 +37,13 @@ def line_of(text, start):
     return next(line for line in text.splitlines() if line.startswith(start))
 
 
+LEDGER = ("claims-overview", "claims-verdicts", "claims-reasons")
+"""Regions over all claims: what each rests on, and where it was made, is in claims-sources."""
+
+
 def test_an_empty_tree_names_the_command_for_every_number(tree):
     for name, region in regions().items():
-        if name.startswith(("constants", "budgets", "dependencies", "other-rungs")):
+        if name.startswith(("constants", "budgets", "dependencies", "other-rungs", *LEDGER)):
             continue
         text = region(Project(tree))
         assert re.search(r"`(make|mytnano|docs/publish\.py) ", text), name
@@ -50,7 +54,9 @@ def test_an_empty_tree_names_the_command_for_every_number(tree):
 
 def test_every_region_states_its_conditions(filled):
     for name, region in regions().items():
-        if name.startswith(("constants", "budgets", "dependencies", "other-rungs", "rung-depth")):
+        if name.startswith(
+            ("constants", "budgets", "dependencies", "other-rungs", "rung-depth", *LEDGER)
+        ):
             continue
         text = region(Project(filled))
         for word in ("a toy processor", "2026-01-31", "0123abc"):

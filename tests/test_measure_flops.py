@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_toys import rough_model, tiny_design
+from model_toys import PARTS, rough_model, tiny_design, with_part
 from torch.utils.flop_counter import FlopCounterMode
 
 from mytnano.designs.rungs import CORE
@@ -31,6 +31,13 @@ def future(config):
 @pytest.mark.parametrize("id", [rung.id for rung in CORE])
 def test_training_flops(id):
     config = tiny_design(id, vocab_size=V, context=T, width=64, ffn_width=100)
+    expected = counted(config) - future(config)
+    assert training_flops(config, B * T) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_training_flops_of_parts(part):
+    config = with_part(part, vocab_size=V, context=T, width=64, ffn_width=100)
     expected = counted(config) - future(config)
     assert training_flops(config, B * T) == pytest.approx(expected, rel=0.01)
 

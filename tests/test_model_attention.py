@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mytnano.model.attention import attention_weights, explicit_attention, fused_attention
+from mytnano.model.attention import (
+    alibi_slopes,
+    attention_weights,
+    explicit_attention,
+    fused_attention,
+)
+from mytnano.model.transformer import alibi_mask
 
 
 def inputs(T, B=2, H=3, K=8, dtype=torch.float32):
@@ -57,6 +63,27 @@ def test_weights_are_a_distribution_over_the_past():
     assert torch.all(weights[..., 0, 0] == 1)
     by_hand = (q[1, 2, 3] @ k[1, 2, :4].T / math.sqrt(8)).softmax(-1)
     torch.testing.assert_close(weights[1, 2, 3, :4], by_hand)
+
+
+def test_alibi_slopes_are_the_papers():
+    assert alibi_slopes(8) == [2**-i for i in range(1, 9)]
+    assert alibi_slopes(2) == [2**-4, 2**-8] and alibi_slopes(1) == [2**-8]
+    # Six heads: the four of a power of two, then every second one of eight.
+    assert alibi_slopes(6) == [2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3]
+
+
+@pytest.mark.parametrize("T", [9, 130, 600])
+def test_alibi_by_hand_in_both_kernels(T):
+    (q, k, v), _, _ = inputs(T, H=4)
+    mask = alibi_mask(4, T, q)  # (H, T, T)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(8)
+    for head, slope in enumerate((2**-2, 2**-4, 2**-6, 2**-8)):
+        for i in (0, 1, T // 2, T - 1):
+            back = torch.arange(i, -1, -1)
+            weights = (scores[0, head, i, : i + 1] - slope * back).softmax(-1)
+            for kernel in KERNELS:
+                got = kernel(q, k, v, mask)[0, head, i]
+                torch.testing.assert_close(got, weights @ v[0, head, : i + 1], rtol=1e-4, atol=1e-5)
 
 
 KERNELS = (explicit_attention, fused_attention)

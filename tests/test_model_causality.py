@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_toys import random_ids, rough_model, tiny_design
+from model_toys import PARTS, random_ids, rough_model, tiny_design, with_part
 
 from mytnano.designs.rungs import AS_LOGGED, CORE, design
 from mytnano.model.attention import TILE, TILED_UP_TO
@@ -12,7 +12,16 @@ CASES = [(rung.id, kernel) for rung in [*CORE, *AS_LOGGED] for kernel in ("expli
 
 @pytest.mark.parametrize(("id", "kernel"), CASES)
 def test_a_state_does_not_depend_on_later_tokens(id, kernel):
-    config = tiny_design(id, kernel=kernel)
+    check_causal(tiny_design(id, kernel=kernel))
+
+
+@pytest.mark.parametrize("kernel", ["explicit", "flash"])
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_looks_ahead(part, kernel):
+    check_causal(with_part(part, kernel=kernel))
+
+
+def check_causal(config):
     model, ids = rough_model(config), random_ids(config, 3)
     with torch.no_grad():
         states = model(ids)  # (B, T, D)
@@ -36,7 +45,7 @@ def test_what_a_design_claims_to_see_is_what_it_sees(id):
 
 
 @pytest.mark.parametrize("T", [TILE - 1, TILE, TILE + 1, 2 * TILE + 2, TILED_UP_TO + 1])
-@pytest.mark.parametrize("positions", ["learned", "rope"])
+@pytest.mark.parametrize("positions", ["learned", "rope", "alibi"])
 def test_the_fused_kernel_does_not_look_ahead_across_tiles(T, positions):
     config = tiny_design("gqa", positions=positions, context=T, layers=2)
     model, ids = rough_model(config), random_ids(config, 1)
@@ -63,9 +72,9 @@ def test_gradients_flow_to_the_past_only():
     assert torch.all(reached[:6] > 0) and torch.all(reached[6:] == 0)
 
 
-@pytest.mark.parametrize("id", ["average", "block", "mytnano"])
+@pytest.mark.parametrize("id", ["average", "block", "mytnano", *PARTS])
 def test_a_prefix_gets_the_same_states_as_in_the_whole_window(id):
-    config = tiny_design(id)
+    config = with_part(id) if id in PARTS else tiny_design(id)
     model, ids = rough_model(config), random_ids(config, 2)
     with torch.no_grad():
         whole = model(ids)

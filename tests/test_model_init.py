@@ -65,7 +65,26 @@ def test_logged(tied):
     assert is_normal(value("embedding.weight", "logged", tied), RESIDUAL if tied else 0.02)
 
 
-@pytest.mark.parametrize("rule", ["torch", "zero-out", "gpt2", "logged"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_modern(tied):
+    for name in ("embedding.weight", "position.weight"):
+        assert is_normal(value(name, "modern", tied), 0.02 if tied else 1)
+    assert is_normal(value("head.weight", "modern", tied), 0.001)
+    for name in MATRICES:
+        assert is_normal(value(name, "modern", tied), 1 / 12)
+    for name in INTO_THE_STREAM:
+        assert not value(name, "modern", tied).any()
+
+
+@pytest.mark.parametrize("rule", ["torch", "zero-out", "gpt2", "logged", "modern"])
+def test_a_value_table_and_the_scalars_of_blocks(rule):
+    config = ModelConfig(width=64, layers=4, init=rule)
+    assert is_normal(initial_value("value_embedding.weight", LARGE, config, 0, ""), 1 / 8)
+    for name, expected in (("x_scales", 1), ("value_scales", 1), ("x0_scales", 0)):
+        assert value(name, rule, shape=(4,)).tolist() == [expected] * 4
+
+
+@pytest.mark.parametrize("rule", ["torch", "zero-out", "gpt2", "logged", "modern"])
 def test_gains_are_one_and_biases_zero(rule):
     assert torch.equal(value("final_norm.weight", rule, shape=(8,)), torch.ones(8))
     assert torch.equal(value("final_norm.bias", rule, shape=(8,)), torch.zeros(8))

@@ -20,8 +20,10 @@ def inputs(dtype=torch.float32, ignored=True):
     return states, weight, targets
 
 
-def plain(states, weight, targets):
+def plain(states, weight, targets, softcap=0.0):
     logits = (states @ weight.t()).flatten(0, 1)
+    if softcap:
+        logits = softcap * torch.tanh(logits / softcap)
     return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
@@ -45,6 +47,32 @@ def test_value_and_gradients(chunk, ignored):
     (0.25 * expected).backward()
     for one, other in zip(ours[:2], theirs[:2], strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cap", [1.0, 3.0, 1e4])
+def test_a_cap_in_value_and_gradients(chunk, cap):
+    ours, theirs = inputs(), inputs()
+    value, expected = head_loss(*ours, softcap=cap), plain(*theirs, softcap=cap)
+    torch.testing.assert_close(value, expected)
+    (0.25 * value).backward()
+    (0.25 * expected).backward()
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+    uncapped = plain(*inputs())
+    assert (abs(value - uncapped) > 0.1) == (cap < 10)
+
+
+def test_a_cap_in_bf16_and_with_the_weights_gradient_in_place(chunk):
+    states, weight, targets = inputs(torch.bfloat16)
+    theirs = inputs()
+    expected = plain(*theirs, softcap=2.0)
+    expected.backward()
+    held = torch.zeros(V, D)
+    value = head_loss(states, weight.detach(), targets, 1.0, held, 2.0)
+    value.backward()
+    torch.testing.assert_close(value, expected, rtol=0.01, atol=0.0)
+    for one, other in ((states.grad.float(), theirs[0].grad), (held, theirs[1].grad)):
+        assert (one - other).norm() < 0.03 * other.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -85,11 +113,16 @@ def test_tied_weights_get_both_gradients(chunk):
 
 
 @pytest.mark.filterwarnings("ignore:Input .* requires gradient:UserWarning")
-def test_gradients_are_those_of_finite_differences():
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_gradients_are_those_of_finite_differences(cap):
     # Logits are fp32 whatever the input, so the step of the differences is a large one.
     states, weight, targets = inputs()
     assert torch.autograd.gradcheck(
-        lambda s, w: head_loss(s, w, targets), (states, weight), eps=1e-2, atol=2e-2, rtol=1e-2
+        lambda s, w: head_loss(s, w, targets, softcap=cap),
+        (states, weight),
+        eps=1e-2,
+        atol=2e-2,
+        rtol=1e-2,
     )
 
 
@@ -112,14 +145,18 @@ def test_bf16_stays_close_to_fp32(chunk):
         assert (one.grad.float() - other.grad).norm() < 0.02 * other.grad.norm()
 
 
-def test_scores_of_each_position(chunk):
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_scores_of_each_position(chunk, cap):
     states, weight, targets = inputs()
-    nats, right = head_scores(states, weight, targets)
+    nats, right = head_scores(states, weight, targets, cap)
     logits = states @ weight.t()
+    if cap:
+        logits = cap * torch.tanh(logits / cap)
     expected = F.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
     ).view(SHAPE)
     torch.testing.assert_close(nats, expected.detach())
     assert torch.equal(right, logits.argmax(-1) == targets)
     assert nats.dtype == torch.float32 and right.dtype == torch.bool
-    torch.testing.assert_close(nats.sum(), head_loss(states, weight, targets).detach())
+    whole = head_loss(states, weight, targets, softcap=cap).detach()
+    torch.testing.assert_close(nats.sum(), whole)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from model_toys import tiny_design
 
-from mytnano.model.norms import EPS, RMSNorm, build_norm
+from mytnano.model.norms import EPS, RMSNorm, build_norm, rms_norm
 
 
 def both(dtype, scale, shape=(2, 5, 24)):
@@ -51,6 +51,26 @@ def test_rmsnorm_gradients_are_those_of_finite_differences():
         atol=5e-3,
         rtol=1e-2,
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_gain_it_is_the_same_with_a_gain_of_one(dtype):
+    x = torch.randn(2, 3, 5, 24, generator=torch.Generator().manual_seed(0)).to(dtype)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    gain = torch.ones(24, dtype=dtype)
+    y, z = rms_norm(one.transpose(1, 2)), rms_norm(other.transpose(1, 2), gain)
+    assert torch.equal(y, z)
+    (y * x.transpose(1, 2).square()).sum().backward()
+    (z * x.transpose(1, 2).square()).sum().backward()
+    assert torch.equal(one.grad, other.grad)
+
+
+def test_norms_without_gain_have_no_parameters():
+    for id in ("rmsnorm", "post-norm"):
+        norm = build_norm(tiny_design(id, norm_gain=False))
+        assert list(norm.parameters()) == []
+        x = 3 + 2 * torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(norm(x), build_norm(tiny_design(id))(x))
 
 
 def test_zero_stays_zero():

@@ -12,7 +12,7 @@ from mytnano.designs.rungs import RUNGS, difference
 from mytnano.report import compare, words
 from mytnano.report.data import Arm, Run
 from mytnano.report.defects import DEFECTS
-from mytnano.report.svg import power_of_ten, spread
+from mytnano.svg import power_of_ten, spread
 
 
 def arm(id, scores, statuses=None):

@@ -39,14 +39,15 @@ def test_a_run_is_finished_when_its_manifest_is_there(tmp_path):
 def test_an_interrupted_run_keeps_its_checkpoint_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path / "runs" / "a", "abc")
     run.start()
-    (run.path / store.CHECKPOINT).write_bytes(b"state")
+    for name in store.CHECKPOINTS:
+        (run.path / name).write_bytes(b"state")
     (run.path / "tokenizer").mkdir()
     (run.path / "link").symlink_to(tmp_path, target_is_directory=True)
     run.start()
-    assert [path.name for path in run.path.iterdir()] == [store.CHECKPOINT]
+    assert {path.name for path in run.path.iterdir()} == store.CHECKPOINTS
     assert tmp_path.exists()
     damaged = make_run(tmp_path, "b")
-    (damaged.path / store.CHECKPOINT).write_bytes(b"of a damaged run")
+    (damaged.path / "checkpoint.bin").write_bytes(b"of a damaged run")
     rot(damaged, "result.json")
     damaged.start()
     assert list(damaged.path.iterdir()) == [], "a damaged run starts from nothing"

@@ -310,3 +310,55 @@ def test_names_of_seeds_need_not_be_numbers(verdict):
     *_, found = verdict(rows)
     assert found["seeds"] == sorted(found["seeds"]) and words_of(found)["swiglu"] == "better"
     assert math.isfinite(found["arms"][0]["low"])
+
+
+def stopped(rows, arm, count, word="decided"):
+    """The rows of a question whose arm got no more than its first seeds."""
+    kept = [row for row in rows if row["arm"] != arm or row["seed"] < count]
+    return [row | {"stopped": word if row["arm"] == arm else ""} for row in kept]
+
+
+def test_an_arm_that_was_decided_early_needs_no_later_seeds(verdict):
+    rows = rows_of(values())
+    code, out, _, found = verdict(stopped(rows, "swiglu", 9))
+    assert code == 0 and words_of(found)["swiglu"] == "better"
+    assert "note: swiglu was decided after the first 9 of 12 seeds, so later ones of relu" in out
+    alone = verdict([row for row in rows if row["seed"] < 9])[3]["arms"][0]
+    by_name = {row["name"]: row for row in found["arms"]}
+    assert by_name["swiglu"]["low"] == pytest.approx(alone["low"])
+    assert by_name["gelu"]["pairs"] == 12
+
+
+def test_fewer_seeds_without_a_reason_are_refused(verdict):
+    rows = rows_of(values())
+    assert "swiglu lacks 9, 10, 11" in verdict(stopped(rows, "swiglu", 9, ""))[2]
+    assert "swiglu lacks 9, 10, 11" in verdict(stopped(rows, "swiglu", 9), "--fixed")[2]
+    gap = [row for row in stopped(rows, "swiglu", 9) if (row["arm"], row["seed"]) != ("swiglu", 3)]
+    assert "swiglu lacks 3, 9, 10, 11" in verdict(gap)[2]
+    assert (
+        "stopped is 'maybe', but it is empty, or 'decided'"
+        in (verdict(stopped(rows, "swiglu", 9, "maybe"))[2])
+    )
+    failed = [row | {"status": ""} for row in rows if row["arm"] != "bad" or row["seed"] < 2]
+    for row in failed:
+        row["status"] = "diverged" if row["arm"] == "bad" and row["seed"] == 1 else ""
+    assert words_of(verdict(failed)[3])["bad"] == "diverged"
+
+
+def test_the_labs_own_results_are_accepted(verdict, tmp_path, monkeypatch):
+    from lab_toys import ask, pretend
+
+    def score(arm, lr, seed):
+        chance = random.Random(f"{arm}{seed}").gauss(0, 0.001 if arm == "silu" else 0.03)
+        return 2.0 * (0.97 if arm == "silu" else 1.0) + chance + math.log2(lr / 0.004) ** 2 / 50
+
+    pretend(monkeypatch, score)
+    arms = {"silu": {"ffn": "silu"}, "relu": {"ffn": "relu"}}
+    found, _ = ask(tmp_path, arms=arms, seeds=14)
+    assert len(found.runs["silu"]) < len(found.runs["baseline"])
+    (tmp_path / "runs.csv").write_bytes((tmp_path / "out/results.csv").read_bytes())
+    code, _, _, said = verdict(None)
+    assert code == 0
+    for row, own in zip(said["arms"], found.verdicts, strict=True):
+        assert (row["verdict"], row["pairs"]) == (own.verdict, own.pairs)
+        assert row["low"] == pytest.approx(own.low)

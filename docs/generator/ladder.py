@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from generator.tables import Project, bullets, conditions, paragraphs, plain, table
@@ -12,7 +11,7 @@ from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS
 from mytnano.report.figures import BASELINE_NAMES, ladder_figure, short_tokenizer
 from mytnano.report.scaling_figures import PATHS, depth_cells, depth_score
-from mytnano.report.svg import LIGHT
+from mytnano.svg import standalone
 
 COMMANDS = {"quick": "make ladder", "standard": "mytnano ladder --budget standard"}
 
@@ -21,8 +20,6 @@ FITS = {
     "full": "fitted on the whole training split",
 }
 """The two texts that the closed-form baselines are fitted on."""
-SCALE = 1.2
-"""Pixels of a unit of a figure that stands on its own."""
 
 
 def folder_of(budget: str) -> str:
@@ -70,23 +67,7 @@ def headline_figure(project: Project, budget: str) -> str | None:
     core = results.group("core") if results else []
     if not results or not core:
         return None
-    svg = str(ladder_figure(results, core, compare.lowest(core)))
-    for name, colour in LIGHT.items():
-        svg = svg.replace(f"var(--{name})", colour)
-    head, box, body = re.split(r'viewBox="0 0 ([\d.]+ [\d.]+)"', svg, maxsplit=1)
-    width, height = box.split()
-    # A margin, a ground and a font: on a page of its own the drawing has none of the report's.
-    wide, high = float(width) + 32, float(height) + 24
-    frame = f'width="{SCALE * wide:.0f}" height="{SCALE * high:.0f}" '
-    frame += f'viewBox="-16 -12 {wide:g} {high:g}"'
-    ground = (
-        f'<style>text{{font-family:"DejaVu Sans",Verdana,sans-serif}}'
-        f".struck text{{text-decoration:line-through}}</style>"
-        f'<rect x="-16" y="-12" width="100%" height="100%" fill="{LIGHT["paper"]}"/>'
-    )
-    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    opening, _, drawing = body.partition(">")
-    return f"{head}{frame}{opening}>{ground}{drawing}\n"
+    return standalone(str(ladder_figure(results, core, compare.lowest(core))))
 
 
 def headline(project: Project, budget: str) -> str:

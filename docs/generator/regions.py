@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from generator import designs, findings, lab, ladder, precision, rungs, sources, verdicts
+from generator import claims, designs, findings, lab, ladder, precision, rungs, sources, verdicts
 from generator.tables import Project
 from mytnano.designs.rungs import RUNGS
 
@@ -48,6 +48,10 @@ def regions() -> dict[str, Region]:
         "lab-answers": lab.answers,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
+        "claims-overview": claims.overview,
+        "claims-verdicts": claims.verdicts,
+        "claims-reasons": claims.reasons,
+        "claims-sources": claims.sources,
     }
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
     return named | {

@@ -319,6 +319,9 @@ class TrainConfig(Frozen):
     )
     compile: bool = setting("nuisance", "run through torch.compile", default=False)
     device: Literal["cpu", "cuda", "mps"] = setting("nuisance", "where it runs", default="cpu")
+    fleet: bool = setting(
+        "nuisance", "trained as one program with other runs of its shape", default=False
+    )
     micro_windows: int = setting(
         "nuisance",
         "windows of one pass, whose gradients are added up; 0 is what suits the device",

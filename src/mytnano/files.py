@@ -15,15 +15,56 @@ import math
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mytnano.errors import UserError
 
 TEMPORARY = ".tmp-"
 """Prefix of the files that are still being written."""
 
+MANIFEST = "manifest.json"
+"""The last file of a sealed folder: ``{"files": {name: SHA-256}, "hash": ...}``."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a sealed folder is found to be, and for a damaged one what is wrong with it."""
+
+    state: Literal["finished", "unfinished", "damaged"]
+    reason: str = ""
+
+
+def folder_condition(folder: Path, expected_hash: str | None, required: str) -> Condition:
+    """Read and check everything that a folder's manifest lists; costs a read of all files.
+
+    Args:
+        folder: it need not exist.
+        expected_hash: what the manifest must have as its ``hash``; None accepts any.
+        required: a file that the manifest must list.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files, found_hash = dict(manifest["files"]), manifest["hash"]
+    except (FileNotFoundError, NotADirectoryError):
+        return Condition("unfinished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return Condition("damaged", f"{MANIFEST} is unreadable")
+    if expected_hash is not None and found_hash != expected_hash:
+        return Condition("damaged", f"{MANIFEST} is of another configuration")
+    if required not in files:
+        return Condition("damaged", f"{MANIFEST} does not list {required}")
+    for name, expected in files.items():
+        try:
+            found = sha256_file(folder / name)
+        except OSError:
+            return Condition("damaged", f"{name} is missing or unreadable")
+        if found != expected:
+            return Condition("damaged", f"{name} does not match its checksum")
+    return Condition("finished")
 
 
 @contextlib.contextmanager

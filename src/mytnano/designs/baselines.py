@@ -1,8 +1,9 @@
-"""Designs that a question may start from: every rung, and one small enough to be asked often."""
+"""Designs that a question may start from: rungs, recipes, and one small enough for many runs."""
 
 from __future__ import annotations
 
 from mytnano.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from mytnano.designs.recipes import RECIPES, recipe_of, sized
 from mytnano.designs.rungs import RUNGS, design
 from mytnano.errors import UserError
 
@@ -23,7 +24,10 @@ BASELINES = {"small": SMALL}
 
 
 def starting_design(name: str) -> RunConfig:
-    """A baseline or a rung by name; no learning rate, seed or budget yet.
+    """A baseline, a rung, or a recipe as ``RECIPE:SIZE``; no learning rate, seed or budget yet.
+
+    A recipe that shares its name with a rung (``mytnano``) needs its size to be told apart from it;
+    any other stands for its nano size without one.
 
     Raises:
         UserError: there is no such design.
@@ -32,5 +36,8 @@ def starting_design(name: str) -> RunConfig:
         return BASELINES[name]
     if name in RUNGS:
         return design(name)
-    known = ", ".join([*BASELINES, *(id for id, rung in RUNGS.items() if rung.group == "core")])
+    if recipe := recipe_of(name):
+        return sized(*recipe).but(train={"batch_windows": SMALL.train.batch_windows})
+    core = (id for id, rung in RUNGS.items() if rung.group == "core")
+    known = ", ".join([*BASELINES, *(f"{name}:SIZE" for name in RECIPES), *core])
     raise UserError(f"'{name}' is not a design to start from; there are {known}")

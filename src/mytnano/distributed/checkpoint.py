@@ -32,8 +32,8 @@ from mytnano.distributed.engine import ShardedEngine
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
 from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.training.checkpoint import PLAIN, SHARED, optimizer_state
 
-FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 KEPT = 2
 """Checkpoints that are kept: should the last one be damaged, there is one before it."""
@@ -46,7 +46,7 @@ class Found:
     path: Path
     step: int
     history: dict
-    numbers: dict[str, float]
+    values: dict[str, Any]
     note: str | None
 
 
@@ -59,7 +59,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, config_hash: str, world: World) -> None:
-        self.root, self.hash, self.world = Path(folder) / FOLDER, config_hash, world
+        self.root, self.hash, self.world = Path(folder) / SHARED, config_hash, world
         self._writing: Future[str | None] | None = None
 
     def save(self, engine: ShardedEngine, step: int, history: dict) -> None:
@@ -71,13 +71,13 @@ class Checkpoints:
         self.wait()
         name = f"step-{step:08d}"
         temporary = self.root / (TEMPORARY + name)
-        tensors, numbers = state(engine)
+        tensors, values = state(engine)
         self.world.agree(self._ready(temporary) if self.world.chief else None)
         note = {
             "hash": self.hash,
             "step": step,
             "ranks": self.world.size,
-            "numbers": numbers,
+            "values": values,
             "history": json.loads(json.dumps(history)),  # as it is now
         }
         writer = dcp.HuggingFaceStorageWriter(str(temporary), save_distributed=True)
@@ -120,7 +120,7 @@ class Checkpoints:
         reader = dcp.HuggingFaceStorageReader(str(found.path))
         tensors = targets(engine, reader)
         dcp.load(tensors, storage_reader=reader, process_group=self.world.saving)
-        restore(engine, tensors, found.numbers)
+        restore(engine, found, tensors)
         return found
 
     def drop(self) -> None:
@@ -186,8 +186,14 @@ def find(root: Path, config_hash: str) -> Found | None:
                 "repeat the command that began this run, or give another --out folder"
             )
         note = f"{'; '.join(damaged)}: continuing from {path.name}" if damaged else None
-        return Found(path, step, manifest["history"], manifest["numbers"], note)
+        return Found(path, step, manifest["history"], manifest["values"], note)
     return None
+
+
+def last_step(folder: Path) -> int:
+    """Steps of the last checkpoint in a run folder, whole or not; 0 if there is none."""
+    found = sorted((Path(folder) / SHARED).glob("step-*"))
+    return int(found[-1].name.partition("-")[2]) if found else 0
 
 
 def damage(path: Path, files: dict[str, str]) -> str | None:
@@ -202,41 +208,53 @@ def damage(path: Path, files: dict[str, str]) -> str | None:
 
 
 def state(engine: ShardedEngine) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that training goes on from, by name: tensors, sharded or not, and plain numbers."""
+    """All that training goes on from, by name: tensors, sharded or not, and plain values.
+
+    Raises:
+        UserError: the optimizer keeps what cannot be written.
+    """
     tensors = {f"weight/{name}": p.detach() for name, p in engine.masters.items()}
-    numbers = {}
-    for name, parameter in engine.masters.items():
-        for key, value in engine.optimizer.state[parameter].items():
-            (tensors if isinstance(value, Tensor) else numbers)[f"{key}/{name}"] = value
-    return tensors, numbers
+    tensors |= {f"average/{name}": p for name, p in (engine.average or {}).items()}
+    values: dict[str, Any] = {}
+    for place, value, _ in optimizer_state(engine):
+        if isinstance(value, Tensor):
+            tensors[place] = value
+        elif isinstance(value, PLAIN):
+            values[place] = value
+        else:
+            raise UserError(
+                f"{type(engine.optimizer).__name__} keeps a {type(value).__name__} in its state, "
+                "which a checkpoint cannot hold: keep tensors and plain numbers"
+            )
+    return tensors, values
 
 
-def targets(
-    engine: ShardedEngine, reader: dcp.HuggingFaceStorageReader
-) -> dict[str, Tensor]:
+def targets(engine: ShardedEngine, reader: dcp.HuggingFaceStorageReader) -> dict[str, Tensor]:
     """Tensors to read a checkpoint into: as sharded as the weights of this number of ranks."""
     tensors: dict[str, Tensor] = {}
-    for key, saved in reader.read_metadata().state_dict_metadata.items():
-        parameter = engine.masters[key.partition("/")[2]]
-        if saved.size == parameter.shape:
-            tensors[key] = torch.empty_like(parameter.detach(), dtype=saved.properties.dtype)
+    for place, saved in reader.read_metadata().state_dict_metadata.items():
+        weight = engine.masters[place.rpartition("/")[2]].detach()
+        dtype = saved.properties.dtype
+        if saved.size == weight.shape:
+            tensors[place] = torch.empty_like(weight, dtype=dtype)
         else:  # a counter: every rank has its own
-            tensors[key] = torch.empty(
-                saved.size, dtype=saved.properties.dtype, device=parameter.device
-            )
+            tensors[place] = torch.empty(saved.size, dtype=dtype, device=engine.world.device)
     return tensors
 
 
 @torch.no_grad()
-def restore(engine: ShardedEngine, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
+def restore(engine: ShardedEngine, found: Found, tensors: dict[str, Tensor]) -> None:
     """Put what :func:`state` gave into an engine."""
-    for key, value in {**tensors, **numbers}.items():
-        kind, _, name = key.partition("/")
-        parameter = engine.masters[name]
+    for place, value in {**tensors, **found.values}.items():
+        kind, _, name = place.rpartition("/")
         if kind == "weight":
-            parameter.copy_(value)
+            engine.masters[name].copy_(value)
+        elif kind == "average":
+            engine.average[name].copy_(value)
         else:
-            engine.optimizer.state[parameter][kind] = value
+            state = engine.optimizer.state[engine.masters[name]]
+            state[kind.removeprefix("state/")] = value
+    engine.updates = found.step
 
 
 def said(error: BaseException, path: Path) -> str:

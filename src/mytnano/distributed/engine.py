@@ -8,7 +8,9 @@ gradients are summed over ranks in fp32.
 
 from __future__ import annotations
 
+import contextlib
 import types
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -39,6 +41,7 @@ class ShardedEngine(Engine):
 
     def __init__(self, config: RunConfig, world: World) -> None:
         check_unchanged(config.model)
+        check_unchanged(config.optim)
         self.config, self.world = config, world
         self.clip = config.optim.grad_clip
         self.low_precision = False  # no second copy to refresh: FSDP casts what it gathers
@@ -52,6 +55,21 @@ class ShardedEngine(Engine):
         self.optimizer = build_optimizer(self.masters, config)
         for master in self.masters.values():
             master.grad = torch.zeros_like(master)
+        self.ema, self.updates, self.average = config.optim.ema, 0, None
+        if self.ema:
+            self.average = {name: p.detach().clone() for name, p in self.masters.items()}
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the masters hold the averaged weights, if there are any.
+
+        What was gathered before is dropped at both ends: an evaluation leaves the root's group
+        whole, and a later pass would take those weights for the current ones.
+        """
+        self.model.reshard()
+        with super().averaged():
+            yield
+            self.model.reshard()
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Leave the gradient of the whole batch's mean loss in the masters; return that loss.

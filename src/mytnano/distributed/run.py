@@ -7,7 +7,11 @@ loss, up to the order of sums.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,14 @@ from torch import Tensor
 from mytnano.config import RunConfig
 from mytnano.distributed.checkpoint import Checkpoints
 from mytnano.distributed.engine import ShardedEngine, whole
-from mytnano.distributed.world import World
+from mytnano.distributed.world import World, is_chief, joined
 from mytnano.errors import UserError
 from mytnano.model.init import stream_seed
 from mytnano.model.transformer import Transformer
+from mytnano.training.care import Care
+from mytnano.training.checkpoint import SHARED
 from mytnano.training.engine import Engine
+from mytnano.training.files import write_curve
 from mytnano.training.loop import OnProgress, Run
 from mytnano.training.text import Text
 
@@ -30,29 +37,62 @@ STATE_BYTES = 16
 """Of a parameter: fp32 weight, gradient and AdamW's two moments, all sharded."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a rank trains: the resolved config, its text, and how the run is looked after."""
+
+    config: RunConfig
+    text: Text
+    care: Care = Care()  # noqa: RUF009 - frozen
+    on_progress: OnProgress = lambda **progress: None
+
+
 def train(
-    config: RunConfig,
-    text: Text,
+    begin: Callable[[World], Begun | None],
     folder: Path,
-    world: World,
-    on_progress: OnProgress = lambda **progress: None,
+    device: str,
     labels: dict | None = None,
+    finish: Callable[[dict], None] = lambda result: None,
 ) -> dict | None:
-    """As :func:`mytnano.training.loop.train`, on every rank of ``world``.
+    """As :func:`mytnano.training.loop.train`, on every rank that torchrun started.
 
     Continues from the folder's last whole checkpoint, whatever the number of ranks that saved it.
+    When training is over the ranks part, and the chief alone measures the model and writes the
+    run's files.
+
+    Args:
+        begin: called on every rank; None, on all of them, if there is nothing to train.
+        device: ``cpu`` or ``cuda``, the same as in the config.
+        finish: called on the chief with the result, before the checkpoints are deleted.
 
     Returns:
-        The result on the chief, which alone writes the run's files; None on other ranks.
+        The result on the chief; None on other ranks, or if there was nothing to train.
 
     Raises:
         UserError: on every rank, if the batch cannot be shared evenly, memory is too small, the
             checkpoint is of another configuration, or the disk is full.
+        KeyboardInterrupt: on every rank; the checkpoint is of the last step.
     """
-    world.agree(refusal(config, world))
-    run = SharedRun(config, text, folder, on_progress, world)
-    run.steps()
-    return run.finish(labels or {})
+    result, care = None, Care()
+    try:
+        with joined(device) as world:
+            begun = begin(world)
+            if begun is None:
+                return None
+            care = begun.care
+            world.agree(refusal(begun.config, world))
+            folder.mkdir(parents=True, exist_ok=True)
+            run = SharedRun(begun, folder, world)
+            run.steps()
+            run.part()
+        if is_chief():
+            result = run.finish(labels or {})
+            finish(result)
+            shutil.rmtree(folder / SHARED, ignore_errors=True)
+    finally:
+        for recorder in care.recorders:
+            recorder.close(result)
+    return result
 
 
 def refusal(config: RunConfig, world: World) -> str | None:
@@ -97,26 +137,36 @@ def free_memory(world: World) -> int:
 
 
 class SharedRun(Run):
-    """A run's state between steps, on one rank of many."""
+    """A run's state between steps, on one rank of many; only the chief tells of it."""
 
-    def __init__(
-        self, config: RunConfig, text: Text, folder: Path, on_progress: OnProgress, world: World
-    ) -> None:
+    def __init__(self, begun: Begun, folder: Path, world: World) -> None:
         self.world = world
-        self.checkpoints = Checkpoints(folder, config.hash, world)
-        self.notes: list[str] = []
-        quiet: Any = lambda **progress: None
-        super().__init__(config, text, folder, on_progress if world.chief else quiet)
+        self.checkpoints = Checkpoints(folder, begun.config.hash, world)
+        # The last step's state is kept until its weights are in the run's files.
+        care, on_progress = dataclasses.replace(begun.care, save_at_end=True), begun.on_progress
+        if not world.chief:
+            care = dataclasses.replace(care, recorders=(), say=lambda sentence: None)
+            on_progress = lambda **progress: None
+        super().__init__(begun.config, begun.text, folder, on_progress, care)
 
-    def finish(self, labels: dict) -> dict | None:
-        """Gather the weights, let the chief measure and write, drop the checkpoints."""
+    def steps(self) -> None:
+        """As in one process; what is being written is on the disk before this returns or raises."""
+        try:
+            super().steps()
+        except (KeyboardInterrupt, UserError):
+            self.checkpoints.wait()
+            raise
         self.checkpoints.wait()
+
+    def part(self) -> None:
+        """Gather the weights at the chief, and forget the other ranks."""
+        self.labels = {"ranks": self.world.size}
         self.engine = GatheredEngine(self.engine)
-        result = None
-        if self.world.chief:
-            result = super().finish({**labels, "ranks": self.world.size})
-        self.checkpoints.drop()
-        return result
+        del self.world, self.checkpoints
+
+    def finish(self, labels: dict) -> dict:
+        """Measure the model and write the run's files, alone."""
+        return super().finish({**labels, **self.labels})
 
     def _engine(self) -> Engine:
         return ShardedEngine(self.config, self.world)
@@ -126,14 +176,20 @@ class SharedRun(Run):
         if found is None:
             return None
         if found.note:
-            self.notes.append(found.note)
+            self.care.say(found.note)
         return found.step, found.history
 
-    def _save(self) -> None:
-        self.checkpoints.save(self.engine, self.step, self.history)
+    def _save(self, history: dict) -> None:
+        self.checkpoints.save(self.engine, self.step, history)
+        if self.world.chief:
+            write_curve(self.folder, history)
 
-    def _agreed(self, decision: bool) -> bool:
-        return self.world.told(decision)
+    def _agreed(self, *decisions: bool) -> tuple[bool, ...]:
+        return self.world.told(decisions)
+
+    def _probed(self, x: Tensor) -> Tensor:
+        everything, _ = self.windows.batch(self.step)
+        return torch.from_numpy(everything).to(self.world.device)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         x, y = self.windows.batch(self.step)
@@ -145,15 +201,12 @@ class SharedRun(Run):
         mine = ids[self.world.rank * size : (self.world.rank + 1) * size]
         return torch.from_numpy(mine).to(self.world.device)
 
-    def _first_windows(self, x: Tensor, count: int) -> Tensor:
-        whole_batch, _ = self.windows.batch(self.step)
-        return torch.from_numpy(whole_batch[:count]).to(self.world.device)
-
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        if self.config.model.dropout or self.config.model.own_code:
+        own = self.config.model.own_code or self.config.optim.own_code
+        if self.config.model.dropout or own:
             # As in the plain loop, but each rank drops other entries of its windows.
             key = (self.config.train.seed, "dropout", self.config.train.salt, self.step)
-            torch.manual_seed(stream_seed(*key, self.world.rank))
+            torch.manual_seed(stream_seed(*key, *([self.world.rank] if self.world.rank else [])))
         return self.engine.gradients(x, y)
 
 
@@ -164,20 +217,29 @@ class GatheredEngine(Engine):
     """
 
     def __init__(self, sharded: ShardedEngine) -> None:
-        world, config = sharded.world, sharded.config
-        self.masters = {}
-        for name, master in sharded.masters.items():
-            value = whole(master.detach())
-            if world.chief:
-                self.masters[name] = value.clone()
+        self.config, config, world = sharded.config, sharded.config, sharded.world
+        self.low_precision = config.train.precision == "bf16"
+        self.masters = gather(sharded.masters, world)
+        self.average = None if sharded.average is None else gather(sharded.average, world)
         if not world.chief:
             return
-        self.low_precision = config.train.precision == "bf16"
         self.model = Transformer(config.model).to(world.device)
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self.masters[name])
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(sharded.model.get_buffer(name))
         if self.low_precision:
             self.model = self.model.to(torch.bfloat16)
+        self.parameters = dict(self.model.named_parameters())
+        self.refresh()
+        if not self.low_precision:
+            self.masters = self.parameters
+
+
+def gather(shards: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Named tensors whole on the chief; nothing on the others, which take part all the same."""
+    gathered = {}
+    for name, shard in shards.items():
+        value = whole(shard.detach())
+        if world.chief:
+            gathered[name] = value
+    return gathered

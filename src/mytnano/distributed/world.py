@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
+import itertools
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,12 +22,19 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from mytnano.errors import UserError
 
-PATIENCE = datetime.timedelta(hours=6)
-"""How long a rank waits for another on a CPU, where the chief may measure for long at the end.
-A dead rank is noticed at once: its connections break, and torchrun ends the others."""
+T = TypeVar("T")
+
+ALONE = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+"""What torchrun tells a rank, and what holds for a process that it did not start."""
+
+_meetings = itertools.count()
+
+PATIENCE = datetime.timedelta(hours=24)
+"""How long ranks wait while the chief prepares the text. A dead rank is noticed at once: torchrun
+ends the others."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """The ranks of one run, as one of them sees it.
 
@@ -36,6 +44,7 @@ class World:
         device: where this one computes.
         mesh: all ranks in one dimension; weights and batches are sharded over it.
         saving: a group of its own for checkpoints, which are written while training goes on.
+        store: where ranks leave each other notes.
     """
 
     rank: int
@@ -44,15 +53,31 @@ class World:
     device: torch.device
     mesh: DeviceMesh
     saving: dist.ProcessGroup
+    store: dist.Store
+    _works: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def chief(self) -> bool:
         """Whether this rank speaks and writes for all."""
         return self.rank == 0
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        self.told(None)
+    def from_chief(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives on the chief, on every rank, however long it takes there.
+
+        Raises:
+            UserError: on every rank, if the chief's work raised it.
+        """
+        value, refusal, key = None, None, f"work-{next(self._works)}"
+        if self.chief:
+            try:
+                value = work()
+            except UserError as error:
+                refusal = str(error)
+            self.store.set(key, "done")
+        else:
+            self.store.wait([key], PATIENCE)
+        self.agree(refusal)
+        return self.told(value)
 
     def told(self, value: Any) -> Any:
         """The chief's value, on every rank; a small one that can be pickled."""
@@ -85,7 +110,7 @@ def is_chief() -> bool:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """Meet the other ranks, and part from them in the end.
+    """Meet the other ranks, and part from them in the end; a process of its own is the only one.
 
     Whoever calls this must drop model and optimizer before the block ends: a process that ends
     while their groups are alive is sometimes aborted after all its work is done.
@@ -94,11 +119,13 @@ def joined(device: str) -> Iterator[World]:
         device: ``cpu`` (gloo) or ``cuda`` (NCCL, one device a rank).
 
     Raises:
-        UserError: not started by torchrun, or there are fewer devices than ranks.
+        UserError: there are fewer devices than ranks, or ranks cannot meet on such a device.
     """
-    if not is_launched():
-        raise UserError("start it with torchrun --nproc-per-node N -m mytnano train ...")
-    local, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    place = {name: int(os.environ[name]) if is_launched() else alone for name, alone in ALONE}
+    local, local_size = place["LOCAL_RANK"], place["LOCAL_WORLD_SIZE"]
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"ranks cannot talk to each other on {device}: give --device cpu or cuda")
+    here = torch.device("cpu")
     if device == "cuda":
         count = torch.cuda.device_count()
         if local_size > count:
@@ -108,22 +135,43 @@ def joined(device: str) -> Iterator[World]:
             )
         torch.cuda.set_device(local)
         here = torch.device("cuda", local)
-        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=here)
-    elif device == "cpu":
-        here = torch.device("cpu")
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    else:
-        raise UserError(f"ranks cannot talk to each other on {device}: give cpu or cuda")
+    store = meeting_place()
+    dist.init_process_group(
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=store,
+        rank=place["RANK"],
+        world_size=place["WORLD_SIZE"],
+        device_id=None if device == "cpu" else here,
+    )
+    world = World(
+        dist.get_rank(),
+        dist.get_world_size(),
+        local_size,
+        here,
+        init_device_mesh(device, (dist.get_world_size(),)),
+        dist.new_group(backend="gloo"),
+        store,
+    )
     try:
-        yield World(
-            dist.get_rank(),
-            dist.get_world_size(),
-            local_size,
-            here,
-            init_device_mesh(device, (dist.get_world_size(),)),
-            dist.new_group(backend="gloo", timeout=PATIENCE),
-        )
+        yield world
         dist.barrier()
     finally:
+        del world.mesh, world.saving, world.store
         gc.collect()
         dist.destroy_process_group()
+
+
+def meeting_place() -> dist.Store:
+    """The store in which ranks find each other's addresses.
+
+    After a restart torchrun's store still holds those of the ranks that died, and PyTorch 2.13
+    would connect to them, so each attempt has a section of its own. On several machines the number
+    of restarts may differ, and torchrun's own way is kept.
+    """
+    if not is_launched():
+        return dist.HashStore()
+    store, _, _ = next(dist.rendezvous("env://"))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    return dist.PrefixStore(f"attempt-{attempt}-{next(_meetings)}", store)

@@ -4,30 +4,49 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mytnano.files import atomic_write_json, atomic_write_text
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_text
+from mytnano.lab.curve import Curve
 from mytnano.lab.plan import Arm, Plan
+from mytnano.lab.spec import ALL, INTERACTION
+from mytnano.lab.steptime import Times
 from mytnano.lab.tuning import Rate
-from mytnano.stats.differences import Pairs
+from mytnano.stats.differences import Pairs, percent
+from mytnano.stats.trend import Trend
 from mytnano.stats.verdict import UNFIT, Verdict, judge
 from mytnano.verdicts import words
 
 RESULTS = "results.csv"
-ANSWER = "answer.json"
 COLUMNS = (
     "arm", "seed", "metric", "validation_bpb", "lr", "flops", "params", "train_bytes", "status",
-    "seconds", "config_hash",
+    "seconds", "config_hash", "stopped",
 )  # fmt: skip
-"""Of results.csv, which ``mytnano verdict`` reads as well; metric is test BPB."""
+"""Of results.csv, which ``mytnano verdict`` reads as well; metric is test BPB, and stopped says
+that the arm was decided before the last seed of the baseline."""
 
 Runs = Mapping[str, Mapping[int, dict[str, Any]]]
 """Arm -> seed -> result of a finished run."""
+
+
+@dataclass(frozen=True)
+class Sized:
+    """The same question at another size of the baseline.
+
+    Attributes:
+        plan, rates, runs: of that size.
+    """
+
+    plan: Plan
+    rates: Mapping[str, Rate]
+    runs: Runs
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,12 @@ class Answer:
         runs: the confirmed runs.
         verdicts: one an arm, in the question's order.
         environment: hardware, versions, commit and date.
+        interaction: on what all arms do beyond their sum, where the question asks for it.
+        curve: the baseline at other amounts of compute, where asked for.
+        sizes: the other sizes of the baseline, by label, where asked for.
+        trends: of each arm over the sizes; none for an arm that is unfit at one of them.
+        times: seconds of a step of each design, where asked for.
+        notes: what a reader should know, in sentences without full stops.
     """
 
     plan: Plan
@@ -47,22 +72,85 @@ class Answer:
     runs: Runs
     verdicts: tuple[Verdict, ...]
     environment: dict[str, Any]
+    interaction: Verdict | None = None
+    curve: Curve | None = None
+    sizes: Mapping[str, Sized] = field(default_factory=dict)
+    trends: Mapping[str, Trend] = field(default_factory=dict)
+    times: Times | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def undecided(self) -> list[str]:
+        """Arms that the rule wants more seeds of; for an interaction all, as it needs each seed of
+        each arm."""
+        every = [*self.verdicts, *([self.interaction] if self.interaction else [])]
+        still = [v.name for v in every if v.verdict == "unresolved"]
+        return [arm.name for arm in self.plan.arms] if still and self.interaction else still
+
+    @property
+    def enough(self) -> bool:
+        """Whether the rule has decided on every arm, or all seeds are spent."""
+        return not self.undecided or len(self.runs[self.plan.baseline.name]) == self.plan.spec.seeds
 
     @property
     def final(self) -> bool:
-        """Whether the rule has decided on every arm, or all seeds are spent."""
-        decided = all(verdict.verdict != "unresolved" for verdict in self.verdicts)
-        return decided or len(self.runs[self.plan.baseline.name]) == self.plan.spec.seeds
+        """Enough seeds, and the other amounts of compute and sizes that were asked for."""
+        spec = self.plan.spec
+        measured = not spec.multiplier or self.curve is not None
+        return self.enough and measured and len(self.sizes) == len(self.plan.scales)
 
     @property
     def sentences(self) -> list[str]:
-        """One for each arm, without a full stop."""
-        return [self.sentence(verdict) for verdict in self.verdicts]
+        """One for each arm, and for the interaction, without a full stop."""
+        said = [self.sentence(verdict) for verdict in self.verdicts]
+        return [*said, self.interaction_sentence] if self.interaction else said
 
     def sentence(self, verdict: Verdict) -> str:
         """What is said of one arm, with what makes it fair."""
-        said = words.sentence(verdict, self.plan.baseline.name, self.plan.spec.rule)
+        base = self.plan.baseline.name
+        said = words.sentence(verdict, base, self.plan.spec.rule, self.worth(verdict))
+        if trend := self.trends.get(verdict.name):
+            said += f"; {trend}"
         return f"{said} ({'; '.join(self.fairness(self.plan.arm(verdict.name)))})"
+
+    @property
+    def interaction_sentence(self) -> str:
+        """What is said of the interaction; empty where it was not asked for."""
+        if self.interaction is None:
+            return ""
+        parts = " + ".join(arm.name for arm in self.plan.arms if arm.name != ALL)
+        return words.interaction(self.interaction, ALL, parts, self.plan.spec.rule)
+
+    def worth(self, verdict: Verdict) -> words.Worth | None:
+        """The effect as a compute multiplier; None where it was not asked for or is not known."""
+        if self.curve is None or verdict.verdict in UNFIT:
+            return None
+        try:
+            return self.curve.worth(verdict, self.plan.arm(verdict.name).flops)
+        except UserError:
+            return None
+
+    def equal_time(self, verdict: Verdict) -> str:
+        """What step times make of an arm: computed, not trained. Empty where nothing is known."""
+        times, base, name = self.times, self.plan.baseline.name, verdict.name
+        if times is None or times.void or verdict.verdict in UNFIT or verdict.difference is None:
+            return ""
+        ratio = times.run(name) / times.run(base)
+        steps = f"{1e3 * times.seconds[name]:.3g} and {1e3 * times.seconds[base]:.3g} ms a step"
+        took = f"{name} takes {ratio:.3g}x the time of {base} ({steps}, each alone)"
+        if self.curve is None:
+            return f"{took}; with multiplier: true it would be said what equal time is worth"
+        try:
+            moved = 1 + self.curve.against(ratio) / 100
+        except UserError as error:
+            return f"{took}; equal time cannot be computed: {error}"
+        ends = (verdict.difference, verdict.low, verdict.high)
+        at, low, high = (100 * ((1 + d / 100) / moved - 1) for d in ends)
+        interval = f" [{low:.2f}, {high:.2f}]" if math.isfinite(high - low) else ""
+        return (
+            f"at equal time {name} would differ from {base} by {at:+.2f} %{interval}, computed and "
+            f"not trained: {took}"
+        )
 
     def fairness(self, arm: Arm) -> list[str]:
         """What was matched, and whether the learning rates are fair."""
@@ -81,12 +169,14 @@ class Answer:
         sized = [
             each for each in arm.others if each.startswith("model.") and "own_code" not in each
         ]
-        return [matched, lr, *(f"with {', '.join(sized)}" for _ in sized[:1])]
+        joint = [f"a joint change of {len(arm.factors)}"] if len(arm.factors) > 1 else []
+        return [matched, lr, *joint, *(f"with {', '.join(sized)}" for _ in sized[:1])]
 
     def as_predicted(self, name: str) -> bool | None:
         """Whether an arm's verdict is the one that was predicted; None without a prediction."""
         expected = self.plan.spec.prediction.get(name)
-        verdict = next(v.verdict for v in self.verdicts if v.name == name)
+        every = [*self.verdicts, *([self.interaction] if self.interaction else [])]
+        verdict = next(v.verdict for v in every if v.name == name)
         return None if expected is None else verdict == expected
 
 
@@ -94,13 +184,17 @@ def answer(
     plan: Plan, rates: Mapping[str, Rate], runs: Runs, environment: dict[str, Any]
 ) -> Answer:
     """Judge the confirmed runs that there are."""
-    pairs = [_pairs(arm.name, runs[arm.name], runs[plan.baseline.name]) for arm in plan.arms]
-    return Answer(plan, rates, runs, tuple(judge(pairs, plan.spec.rule)), environment)
+    pairs = [pairs_of(arm.name, runs[arm.name], runs[plan.baseline.name]) for arm in plan.arms]
+    if not plan.interaction:
+        return Answer(plan, rates, runs, tuple(judge(pairs, plan.spec.rule)), environment)
+    *found, beyond = judge([*pairs, _beyond_the_sum(pairs)], plan.spec.rule)
+    return Answer(plan, rates, runs, tuple(found), environment, beyond)
 
 
-def _pairs(
+def pairs_of(
     name: str, runs: Mapping[int, dict[str, Any]], baseline: Mapping[int, dict[str, Any]]
 ) -> Pairs:
+    """An arm's test BPB beside the baseline's of the same seeds, in the order of ``runs``."""
     statuses = {run["status"] for run in runs.values()}
     status = next((bad for bad in UNFIT if bad in statuses), "")
     if status:  # scores of a diverged run are missing
@@ -109,58 +203,43 @@ def _pairs(
     return Pairs(name, scores, np.array([baseline[seed]["test_bpb"] for seed in runs], dtype=float))
 
 
-def write_answer(found: Answer, out: Path) -> None:
-    """Write ``results.csv`` and ``answer.json``; raises UserError where the disk is full."""
+def _beyond_the_sum(pairs: list[Pairs]) -> Pairs:
+    """All arms together against the sum of the single effects, as a pair of its own.
+
+    The difference of a seed is ``d_all - sum(d_single)`` in logarithms, which is the ratio of
+    ``all`` to what the product of the single ratios makes of the baseline.
+    """
+    *single, whole = pairs
+    status = next((bad for bad in UNFIT if bad in {p.status for p in pairs}), "")
+    if status:
+        return Pairs(INTERACTION, whole.arm, whole.baseline, status)
+    ratios = np.prod([p.arm / p.baseline for p in single], axis=0)  # (seeds,)
+    return Pairs(INTERACTION, whole.arm, whole.baseline * ratios)
+
+
+def write_results(found: Answer, out: Path) -> None:
+    """Write ``results.csv``, a row a confirmed run; raises UserError where the disk is full."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
+    most = max(map(len, found.runs.values()))
     for arm, runs in found.runs.items():
         for seed, result in runs.items():
             row = {"arm": arm, "seed": seed, "metric": result["test_bpb"]}
+            row["stopped"] = "decided" if len(runs) < most else ""
             writer.writerow({**result, **row, "lr": found.rates[arm].lr})
     atomic_write_text(out / RESULTS, text.getvalue())
-    atomic_write_json(out / ANSWER, as_json(found))
 
 
-def as_json(found: Answer) -> dict[str, Any]:
-    """Everything but the runs, which are in ``results.csv`` and the run folders."""
-    spec = found.plan.spec
-    return {
-        "question": spec.question,
-        "final": found.final,
-        "plan_hash": found.plan.hash,
-        "rule": asdict(spec.rule),
-        "match": spec.match,
-        "corpus": spec.corpus,
-        "train_bytes": spec.train_bytes,
-        "environment": found.environment,
-        "arms": [
-            {
-                **words.as_json(verdict, found.sentence(verdict), None),
-                "factors": list(found.plan.arm(verdict.name).factors),
-                "others": list(found.plan.arm(verdict.name).others),
-                "prediction": spec.prediction.get(verdict.name),
-                "as_predicted": found.as_predicted(verdict.name),
-            }
-            for verdict in found.verdicts
-        ],
-        "designs": {arm.name: _design(found, arm) for arm in found.plan.every},
-    }
+def unfit_seeds(runs: Mapping[int, dict[str, Any]]) -> str:
+    """``collapsed with seed 3`` for the first run that is not healthy; empty if all are."""
+    for seed, result in runs.items():
+        if result["status"] != "healthy":
+            return f"{result['status']} with seed {seed}"
+    return ""
 
 
-def _design(found: Answer, arm: Arm) -> dict[str, Any]:
-    rate = found.rates[arm.name]
-    scores = [run["test_bpb"] for run in found.runs[arm.name].values()]
-    return {
-        "bpb": None if None in scores or not scores else float(np.mean(scores)),
-        "seeds": len(scores),
-        "flops": arm.flops,
-        "params": arm.parameters,
-        "train_bytes": arm.config.train.train_bytes,
-        "lr": rate.lr,
-        "lr_fair": rate.fair,
-        "lr_reason": rate.reason,
-        "lr_error_octaves": rate.error,
-        "lr_cost_percent": rate.cost,
-        "lr_points": rate.tuned.points,
-    }
+def differences_percent(found: Answer, name: str) -> list[float]:
+    """Each paired seed's difference of an arm, in percent of the baseline; empty if unfit."""
+    pairs = pairs_of(name, found.runs[name], found.runs[found.plan.baseline.name])
+    return [] if pairs.status else [percent(float(d)) for d in pairs.differences()]

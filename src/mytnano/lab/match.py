@@ -9,15 +9,16 @@ from mytnano.errors import UserError
 from mytnano.measure.flops import training_flops
 from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
+from mytnano.training.optimizers import update_flops
 
 CLOSE = 0.01
 """Largest relative difference in FLOPs or parameters that counts as matched."""
 
 
 def run_flops(config: RunConfig) -> float:
-    """Counted training FLOPs of a resolved run."""
+    """Counted training FLOPs of a resolved run, those of its optimizer included."""
     tokens = config.steps * config.train.batch_windows * config.model.context
-    return training_flops(config.model, tokens)
+    return training_flops(config.model, tokens) + config.steps * update_flops(config)
 
 
 def parameters(config: RunConfig) -> int:

@@ -8,20 +8,24 @@ may differ (several only in an arm that says ``joint: true``), ``matched`` ones 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mytnano.config import SEMANTICS, RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.errors import UserError
 from mytnano.files import json_text, sha256_bytes
+from mytnano.lab.combine import Candidate, candidates
 from mytnano.lab.contract import check_contract
+from mytnano.lab.contract_optimizer import check_optimizer
+from mytnano.lab.inert import changes_nothing
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
+from mytnano.lab.scale import label, sized
 from mytnano.lab.settings import BASELINES_ALONE, changed, differences
-from mytnano.lab.spec import BASELINE, JOINT, Spec
+from mytnano.lab.spec import BASELINE, INTERACTION, Spec
 from mytnano.ladder.cells import Where, supported_tokenizer
-from mytnano.model.own import code_hash, references
-from mytnano.stats.eprocess import fewest_pairs
+from mytnano.model.own import references, with_own_code
+from mytnano.stats.eprocess import FEWEST, fewest_pairs
 from mytnano.training.text import resolve
 
 FROM = "from"
@@ -33,7 +37,7 @@ class Arm:
     """One design of a question.
 
     Attributes:
-        name: ``baseline``, or the arm's.
+        name: ``baseline`` (``all`` where one is left out), or the arm's.
         config: resolved and matched; learning rate and seed are still to be set.
         factors: settings of role ``factor`` that differ from the baseline's, as ``name: a -> b``.
         others: the same of the settings that follow.
@@ -57,16 +61,27 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a question, but for learning rates and seeds."""
+    """The runs of a question, but for learning rates and seeds.
+
+    Attributes:
+        baseline: what the arms are held against.
+        scales: the same question at other sizes, by label.
+    """
 
     spec: Spec
     baseline: Arm
     arms: tuple[Arm, ...]
+    scales: Mapping[str, Plan] = field(default_factory=dict)
 
     @property
     def every(self) -> tuple[Arm, ...]:
         """The baseline and all arms."""
         return (self.baseline, *self.arms)
+
+    @property
+    def interaction(self) -> bool:
+        """Whether what all arms do beyond their sum is judged as well."""
+        return self.spec.combine == INTERACTION
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.every if arm.name == name)
@@ -78,7 +93,7 @@ class Plan:
             "semantics": SEMANTICS,
             "spec": self.spec.model_dump(),
             "arms": {arm.name: arm.config.model_dump() for arm in self.every},
-        }
+        } | ({"scales": {k: v.content for k, v in self.scales.items()}} if self.scales else {})
 
     @property
     def hash(self) -> str:
@@ -86,33 +101,58 @@ class Plan:
         decisive = {
             "spec": self.spec.model_dump(exclude_defaults=True),
             "arms": {arm.name: arm.config.hash for arm in self.every},
-        }
+        } | ({"scales": {k: v.hash for k, v in self.scales.items()}} if self.scales else {})
         return sha256_bytes(json_text(decisive).encode())[:12]
 
 
 def make_plan(spec: Spec, where: Where) -> Plan:
-    """Resolve, check and match every arm.
+    """Resolve, check and match every arm, at every size.
 
     Raises:
         UserError: an unknown design or setting, an arm that changes nothing or too much, or
             designs that cannot be matched.
     """
     start = _baseline(spec)
-    base = _placed(start, spec, where)
-    baseline = Arm(BASELINE, base)
-    arms = tuple(
-        _arm(name, changes, start, baseline, spec, where) for name, changes in spec.arms.items()
-    )
+    plan = _planned(spec, start, where)
     _check_seeds(spec)
+    if not spec.scales:
+        return plan
+    scales: dict[str, Plan] = {}
+    for number, scale in enumerate(spec.scales, 1):
+        name = label(number, scale)
+        try:
+            scales[name] = _planned(*sized(spec, start, scale), where)
+        except UserError as error:
+            raise UserError(f"scale {name}: {error}") from None
+    _check_sizes({BASELINE: plan, **scales})
+    return replace(plan, scales=scales)
+
+
+def _planned(spec: Spec, start: RunConfig, where: Where) -> Plan:
+    name, origin, found = candidates(spec, start)
+    baseline = Arm(name, _placed(origin, spec, where))
+    arms = tuple(_arm(each, origin, baseline, spec, where) for each in found)
     return Plan(spec, baseline, arms)
 
 
+def _check_sizes(plans: Mapping[str, Plan]) -> None:
+    """A slope needs sizes whose compute differs."""
+    seen: dict[float, str] = {}
+    for name, plan in plans.items():
+        other = seen.setdefault(plan.baseline.flops, name)
+        if other != name:
+            raise UserError(
+                f"scale {name} is the same size as {other}, as widths are whole heads: choose a "
+                "factor further from it, or settings"
+            )
+
+
 def _check_seeds(spec: Spec) -> None:
-    needed = fewest_pairs(spec.alpha / len(spec.arms))
+    needed = FEWEST if spec.fixed else fewest_pairs(spec.alpha / len(spec.judged))
     if spec.seeds < needed:
         raise UserError(
             f"{spec.seeds} seeds cannot decide at alpha {spec.alpha:g} between "
-            f"{len(spec.arms)} arm(s) and the baseline, whatever they show: it takes {needed}"
+            f"{len(spec.judged)} arm(s) and the baseline, whatever they show: it takes {needed}"
         )
 
 
@@ -141,39 +181,34 @@ def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
     if sentence:  # it would be called by the name of a vocabulary that it does not have
         smaller = sentence.rpartition("; ")[2].removesuffix(" is used instead")
         raise UserError(f"{sentence.rpartition('; ')[0]}: ask for {smaller}, or give more text")
-    resolved = resolve(config, where.cache)
-    own = references(resolved.model)
-    if not own:
-        return resolved
-    resolved = resolved.but(model={"own_code": code_hash(own)})
-    check_contract(resolved)
+    resolved = with_own_code(resolve(config, where.cache))
+    if references(resolved.model):
+        check_contract(resolved)
+    check_optimizer(resolved)
     return resolved
 
 
-def _arm(
-    name: str,
-    changes: Mapping[str, Any],
-    start: RunConfig,
-    baseline: Arm,
-    spec: Spec,
-    where: Where,
-) -> Arm:
-    wanted = dict(changes)
-    joint = wanted.pop(JOINT, False)
+def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Where) -> Arm:
     try:
-        design = changed(start, wanted)
+        design = each.design
         every, factors = differences(start, design), differences(start, design, "factor")
         twin = every == [SALT]
-        _check(factors, joint, twin, every, wanted)
-        config = _matched(_placed(design, spec, where), baseline, spec)
+        _check(factors, each.joint, twin, every, each.wanted)
+        placed = _placed(design, spec, where)
+        if not twin and changes_nothing(baseline.config, placed):
+            raise UserError(
+                f"{', '.join(factors)} changes nothing in this design, which starts and trains "
+                "alike to the last bit: change something that it uses"
+            )
+        config = _matched(placed, baseline, spec)
     except UserError as error:
-        raise UserError(f"arm '{name}': {error}") from None
-    others = [each for each in differences(baseline.config, config) if each not in factors]
+        raise UserError(f"arm '{each.name}': {error}") from None
+    others = [name for name in differences(baseline.config, config) if name not in factors]
     return Arm(
-        name,
+        each.name,
         config,
-        tuple(_change(each, start, design) for each in factors),
-        tuple(_change(each, baseline.config, config) for each in others),
+        tuple(_change(name, start, design) for name in factors),
+        tuple(_change(name, baseline.config, config) for name in others),
         twin,
     )
 

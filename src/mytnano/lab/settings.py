@@ -29,7 +29,7 @@ BASELINES_ALONE = {
 
 def full_name(name: str) -> str:
     """As :func:`mytnano.designs.settings.full_name`, and refuses what the lab sets itself."""
-    full = settings.full_name(name)
+    full = settings.full_name(name, FIXED)
     if full in FIXED:
         raise UserError(f"{full} is set by the lab and cannot differ between arms")
     return full

@@ -14,6 +14,7 @@ Everything else has a default.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -31,6 +32,8 @@ BASELINE = "baseline"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,47}")
 JOINT = "joint"
 """Key of an arm that changes several design choices at once, on purpose."""
+ALL, WITHOUT, INTERACTION = "all", "without-", "interaction"
+"""Names that ``combine`` makes: all arms together, all but one, and what goes beyond the sum."""
 
 
 def _field(help: str, default: Any, **constraints: Any) -> Any:
@@ -62,6 +65,27 @@ class Spec(Frozen):
     tuning_seeds: int = _field("seeds of each learning rate that is tried", 2, ge=1, le=100)
     margin: float = _field("percent of the baseline's BPB that would not matter", 0.3)
     alpha: float = _field("highest chance of a false verdict", 0.01)
+    fixed: bool = _field(
+        "run all seeds before the first look, and decide by the paired t-test with the sign-flip "
+        "test beside it, instead of looking after every few seeds",
+        False,
+    )
+    combine: Literal["none", "add-one-in", "leave-one-out", "interaction"] = _field(
+        "arms that are one choice each, also put together: 'add-one-in' adds the arm 'all'; "
+        "'leave-one-out' holds all but one against all; 'interaction' also judges what 'all' does "
+        "beyond the sum of the single effects",
+        "none",
+    )
+    multiplier: bool | Literal["tuned"] = _field(
+        "give effects as compute too: the baseline is also trained at 1/4, 1/2, 2 and 4 times its "
+        "text, at rates carried over by the written rule, or 'tuned': each at its own",
+        False,
+    )
+    scales: list[float | dict[str, Any]] = _field(
+        "two or more other sizes of the baseline, at which the same arms are held against it: "
+        "times its compute, such as 0.25, or settings that replace its own, such as {width: 32}",
+        [],
+    )
     corpus: str = _field("'sotu', a file, a folder, a .jsonl, a .parquet, or 'hf:NAME'", "sotu")
     split: str = _field("'documents' or 'tail:FRACTION'", "documents")
     test_bytes: int = _field("test text that is scored; 0 is all of it", 2**18, ge=0)
@@ -79,8 +103,21 @@ class Spec(Frozen):
                 )
         if BASELINE in self.arms:
             raise ValueError("no arm may be called 'baseline'")
+        if self.combine != "none":
+            if len(self.arms) < 2:
+                raise ValueError("combine needs at least two arms")
+            if reserved := sorted({ALL, INTERACTION} & set(self.arms)):
+                raise ValueError(f"combine makes an arm '{reserved[0]}' itself: rename yours")
+        if len(self.scales) == 1:
+            raise ValueError("scales: a trend needs at least two sizes beside the question's own")
+        for scale in self.scales:
+            if not isinstance(scale, dict) and (not 0 < scale < math.inf or scale == 1):
+                raise ValueError(
+                    f"scales: {scale:g} is not another size: give times the baseline's compute, "
+                    "such as 0.25 or 4"
+                )
         for name, expected in self.prediction.items():
-            if name not in self.arms:
+            if name not in self.judged:
                 raise ValueError(f"the prediction names '{name}', which is not an arm")
             if expected not in VERDICTS:
                 raise ValueError(f"'{expected}' is not a verdict; there are {', '.join(VERDICTS)}")
@@ -89,7 +126,18 @@ class Spec(Frozen):
     @property
     def rule(self) -> Rule:
         """How it is decided; raises UserError if margin or alpha are out of range."""
-        return Rule(alpha=self.alpha, margin=self.margin)
+        return Rule(alpha=self.alpha, margin=self.margin, fixed=self.fixed)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What gets a verdict, and so counts among Holm's: the arms, and what ``combine`` adds."""
+        arms = tuple(self.arms)
+        return {
+            "none": arms,
+            "add-one-in": (*arms, ALL),
+            "leave-one-out": tuple(WITHOUT + name for name in arms),
+            "interaction": (*arms, ALL, INTERACTION),
+        }[self.combine]
 
 
 def builtin_names() -> list[str]:

@@ -13,6 +13,7 @@ from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, Rung, design
 from mytnano.errors import UserError
 from mytnano.ladder.estimate import run_seconds
+from mytnano.ladder.fleets import as_member
 from mytnano.runs.jobs import Job, Report
 from mytnano.runs.store import RUNS
 from mytnano.text.bpe import VocabularyTooLarge
@@ -34,6 +35,7 @@ class Where:
         precision, device: of training.
         rates: a sweep file's content for this corpus; None for the shipped one.
         best_bpe: the trained vocabulary of the rungs that use the best one.
+        fleet: whether runs of one shape train together, where they can.
     """
 
     data: DataConfig
@@ -42,6 +44,7 @@ class Where:
     device: str
     rates: dict | None = None
     best_bpe: str = BEST_BPE
+    fleet: bool = False
 
     @property
     def cache(self) -> Path:
@@ -93,7 +96,7 @@ def placed(
     if sentence:
         say(sentence)
         config = config.but(data={"tokenizer": supported})
-    return resolve(config, where.cache)
+    return as_member(resolve(config, where.cache), where.fleet)
 
 
 @functools.lru_cache(maxsize=64)

@@ -45,15 +45,16 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def count_workers(wanted: int | None, device: str) -> int:
+def count_workers(wanted: int | None, device: str, fleet: bool = False) -> int:
     """Worker processes to train with; 0 is this process alone.
 
     By default one a core on a CPU, with one thread each (two threads on small matrices lose more
-    than they gain), as far as memory goes; and none beside a GPU, which one process fills.
+    than they gain), as far as memory goes; and none beside a GPU, which one process fills, or for
+    fleets, which train in this process.
     """
     if wanted is not None:
         return wanted
-    if device != "cpu":
+    if device != "cpu" or fleet:
         return 0
     bound = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1

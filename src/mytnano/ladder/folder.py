@@ -1,8 +1,8 @@
 """What all runs in one output folder have in common, so that a later command continues them.
 
-``ladder.json`` holds it. A folder is of one budget, one text and one device. The arithmetic, which
-a probe chose for the first command there, holds for all that follow: in another, every finished run
-would be another run, and made again.
+``ladder.json`` holds it. A folder is of one budget, one text and one device. The arithmetic, and
+whether runs train in fleets, which probes chose for the first command there, hold for all that
+follow: in another, every finished run would be another run, and made again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pydantic
 from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder.environment import choose_device
+from mytnano.ladder.fleets import choose_fleet
 from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.runs.store import finished_runs, run_folders
 from mytnano.training.precision import choose_precision
@@ -34,14 +35,16 @@ class Shared:
     fingerprint: str
     device: str
     precision: str
+    fleet: str = "off"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Device and precision as the user named them: ``auto`` is the folder's, or the machine's."""
+    """What the user named: ``auto`` is the folder's, or what suits the machine."""
 
     device: str = "auto"
     precision: str = "auto"
+    fleet: str = "auto"
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -74,15 +77,17 @@ def settle(
             machine lacks the device.
     """
     found = _found(out, budget, say)
-    device, precision = machine.device, machine.precision
+    device, precision, fleet = machine.device, machine.precision, machine.fleet
     if found is not None:
         device = found.device if device == "auto" else device
         precision = found.precision if precision == "auto" else precision
+        fleet = found.fleet if fleet == "auto" else fleet
     device = choose_device(device)
     if precision == "auto":
         precision, _ = choose_precision(device)
     text = (data.corpus, data.split, data.test_file)
-    shared = Shared(budget, *text, fingerprint, device, precision)
+    fleet = choose_fleet(fleet, device, precision)
+    shared = Shared(budget, *text, fingerprint, device, precision, fleet)
     if found is not None:
         _check(out, found, shared)
     write_kept(out / FILE, None, asdict(shared))
@@ -111,12 +116,13 @@ def _recover(out: Path, budget: str) -> Shared | None:
             continue
         data, train = config.data, config.train
         text = (data.corpus, data.split, data.test_file, data.fingerprint)
-        return Shared(budget, *text, train.device, train.precision)
+        fleet = any(each.config()["train"].get("fleet") for each in runs)
+        return Shared(budget, *text, train.device, train.precision, "on" if fleet else "off")
     return None
 
 
 def _check(out: Path, found: Shared, wanted: Shared) -> None:
-    for name in ("budget", "corpus", "split", "test_file", "device", "precision"):
+    for name in ("budget", "corpus", "split", "test_file", "device", "precision", "fleet"):
         here, asked = getattr(found, name), getattr(wanted, name)
         if here != asked:
             option = f"--{name.replace('_', '-')}"

@@ -21,6 +21,7 @@ from mytnano.ladder.cells import Where, cell, job, work
 from mytnano.ladder.closed_form import baselines
 from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.estimate import START, closing_seconds
+from mytnano.ladder.fleets import check_fleet, run_jobs
 from mytnano.ladder.folder import Machine, check_precision, settle
 from mytnano.ladder.results import Results
 from mytnano.ladder.sweep import GROUP as SWEEP
@@ -30,8 +31,8 @@ from mytnano.runs.index import Index
 from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, duration, progress_display
-from mytnano.runs.runner import run_jobs
 from mytnano.runs.store import MANIFEST, finished_runs
+from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
 
@@ -50,6 +51,7 @@ class Request:
         precision: ``auto``, ``fp32`` or ``bf16``.
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         tune: repeat the sweeps on this corpus at this budget first, and use what they find.
+        fleet: ``auto``, ``on`` or ``off``: whether runs of one shape train together.
     """
 
     budget: str
@@ -61,6 +63,7 @@ class Request:
     precision: str = "auto"
     workers: int | None = None
     tune: bool = False
+    fleet: str = "auto"
 
 
 def climb(request: Request, console: Console) -> int:
@@ -74,6 +77,7 @@ def climb(request: Request, console: Console) -> int:
     rungs = select(list(request.rungs or budget.groups))
     choose_device(request.device)
     check_precision(request.precision)
+    check_fleet(request.fleet)
     data = request.data
     with console.status("reading the text"):
         corpus = read_corpus(data.corpus, data.split, data.test_file)
@@ -81,13 +85,17 @@ def climb(request: Request, console: Console) -> int:
     with folder_lock(request.out):
         for note in corpus.notes:
             say(f"{corpus.name}: {note}")
-        machine = Machine(request.device, request.precision)
+        machine = Machine(request.device, request.precision, request.fleet)
         shared = settle(request.out, budget.name, data, corpus.fingerprint, machine, say)
-        where = Where(data, request.out, shared.precision, shared.device)
+        fleet = shared.fleet == "on"
+        where = Where(data, request.out, shared.precision, shared.device, fleet=fleet)
         speed = probe(where, say)
-        workers = count_workers(request.workers, where.device)
+        workers = count_workers(request.workers, where.device, fleet)
         conditions = environment(where.device, where.precision) | {"workers": workers}
-        with one_thread_if(workers == 0 and where.device == "cpu"):
+        if fleet:
+            conditions["fleet"] = LARGEST
+            say(f"runs of one shape train together, up to {LARGEST} in a fleet")
+        with one_thread_if((workers == 0 or fleet) and where.device == "cpu"):
             if request.tune:
                 sweep_into(Sweep(where, budget, workers, speed, console), conditions)
             where = swept(where)

@@ -17,10 +17,10 @@ from mytnano.designs.rungs import BEST_BPE, CORE, RUNGS, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where, labelled_job, placed, supported_tokenizer, work
+from mytnano.ladder.fleets import run_jobs
 from mytnano.ladder.tune import BASE, Tuned, conclude, rate, search
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import progress_display
-from mytnano.runs.runner import run_jobs
 
 SEEDS = (1000,)
 """Seeds of the sweeps, which no ladder run uses: a choice made on a seed flatters that seed."""

@@ -60,6 +60,23 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same attention of a few queries over many cached keys, whose heads are not repeated.
+
+    Args:
+        q: (B, H, Tq, K). k, v: (B, G, Tk, K) with G dividing H.
+        mask: broadcasts to (B, H, Tq, Tk).
+
+    Returns:
+        (B, H, Tq, K).
+    """
+    B, H, Tq, K = q.shape
+    folded = (q * (1 / math.sqrt(K))).reshape(B, k.shape[1], -1, K)  # (B, G, H / G * Tq, K)
+    scores = (folded @ k.transpose(-2, -1)).view(B, H, Tq, -1) + mask  # (B, H, Tq, Tk)
+    weights = scores.softmax(-1).view(B, k.shape[1], -1, k.shape[2])  # (B, G, H / G * Tq, Tk)
+    return (weights @ v).view(B, H, Tq, K)
+
+
 def alibi_slopes(heads: int) -> list[float]:
     """What each head subtracts from a score for every token of distance (Press et al. 2022).
 

@@ -66,9 +66,7 @@ def initialise(model: Transformer, seed: int, salt: str = "", put: Put = Tensor.
                 put(parameter, value)
 
 
-def initialise_own(
-    model: Transformer, seed: int, salt: str, put: Put = Tensor.copy_
-) -> set[str]:
+def initialise_own(model: Transformer, seed: int, salt: str, put: Put = Tensor.copy_) -> set[str]:
     """Give users' modules what their ``__init__`` draws from ``(seed, place, salt)``.
 
     Returns:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,9 +35,23 @@ def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
     Args:
         x: (..., D). weight: (D,).
     """
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not _batchable:
         return _RMSNorm.apply(x, weight)  # (..., D)
     return F.rms_norm(x, x.shape[-1:], weight, EPS)  # (..., D)
+
+
+_batchable = False
+
+
+@contextlib.contextmanager
+def batchable() -> Iterator[None]:
+    """Within it a norm is PyTorch's own operation on a CPU too: ``torch.vmap`` knows no other."""
+    global _batchable
+    before, _batchable = _batchable, True
+    try:
+        yield
+    finally:
+        _batchable = before
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -9,6 +9,8 @@ setting        is called as                must return
 ``positions``  ``MyPositions(config)(x)``  (B, T, D), the embedded tokens with positions in them
 ============== =========================== ======================================================
 
+An optimizer of one's own is in :mod:`mytnano.training.optimizers`.
+
 ``config`` is the :class:`~mytnano.config.ModelConfig`, x is (B, T, D). Initial weights are those
 that the module's ``__init__`` draws from PyTorch's generator, which is seeded for each place in the
 model, so that runs repeat and pair as with our own modules. A design of ``init: zero-out`` also
@@ -27,7 +29,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mytnano.config import ModelConfig, is_own
+from mytnano.config import ModelConfig, OptimConfig, RunConfig, is_own
 from mytnano.errors import UserError
 
 SETTINGS = ("ffn", "mixer", "norm", "positions")
@@ -101,8 +103,10 @@ def _run(path: Path, digest: str) -> Any:
     return module
 
 
-def references(config: ModelConfig) -> list[str]:
-    """The users' modules that a model names."""
+def references(config: ModelConfig | OptimConfig) -> list[str]:
+    """The users' classes that a model, or the optimizer's settings, name."""
+    if isinstance(config, OptimConfig):
+        return [config.optimizer] if is_own(config.optimizer) else []
     return [getattr(config, name) for name in SETTINGS if is_own(getattr(config, name))]
 
 
@@ -126,7 +130,21 @@ def code_hash(named: list[str]) -> str:
     return digest.hexdigest()
 
 
-def check_unchanged(config: ModelConfig) -> None:
+def with_own_code(config: RunConfig) -> RunConfig:
+    """The config with the hash of the users' files, if it names any, in its ``own_code`` fields.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    if not (references(config.model) or references(config.optim)):
+        return config
+    return config.but(
+        model={"own_code": code_hash(references(config.model))},
+        optim={"own_code": code_hash(references(config.optim))},
+    )
+
+
+def check_unchanged(config: ModelConfig | OptimConfig) -> None:
     """Raise UserError if the users' files are not those that the run was planned with."""
     if config.own_code and code_hash(references(config)) != config.own_code:
         raise UserError(

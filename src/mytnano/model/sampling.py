@@ -3,8 +3,34 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from mytnano.model.transformer import Transformer
+
+
+def draw(
+    logits: Tensor,
+    temperature: float,
+    generator: torch.Generator,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> int:
+    """One id from logits (V,); temperature 0 takes the likeliest.
+
+    Args:
+        top_k: only among the so many likeliest; 0 is all (Fan et al. 2018).
+        top_p: only among the likeliest that together reach this probability (Holtzman et al. 2020).
+    """
+    if temperature == 0:
+        return int(logits.argmax())
+    weights = (logits / temperature).softmax(-1)  # (V,)
+    if 0 < top_k < len(weights):
+        weights = weights * (weights >= weights.topk(top_k).values[-1])  # (V,)
+    if top_p < 1:
+        ordered, place = weights.sort(descending=True)  # (V,), (V,)
+        before = ordered.cumsum(0) - ordered  # (V,)
+        weights = weights.index_fill(0, place[before >= top_p * ordered.sum()], 0)  # (V,)
+    return int(torch.multinomial(weights, 1, generator=generator))
 
 
 @torch.no_grad()
@@ -23,10 +49,6 @@ def sample(
     for _ in range(tokens):
         window = torch.tensor([ids[-model.config.context :]], device=device)  # (1, T)
         logits = model.head(model(window)[0, -1]).float().cpu()  # (V,)
-        if temperature == 0:
-            ids.append(int(logits.argmax()))
-        else:
-            weights = (logits / temperature).softmax(-1)  # (V,)
-            ids.append(int(torch.multinomial(weights, 1, generator=generator)))
+        ids.append(draw(logits, temperature, generator))
     model.train()
     return ids[len(prompt) :]

@@ -85,3 +85,20 @@ def adamw_rule(config: ModelConfig, hidden: bool) -> Rule:
     if not hidden:
         return Rule(eps=eps)
     return Rule(1 / m, m if complete else 1.0, eps)
+
+
+def resized(
+    config: ModelConfig, width: int | None = None, layers: int | None = None
+) -> ModelConfig:
+    """The same design at another width or depth: as large heads, and more of them if wider.
+
+    Raises:
+        ValueError: the heads or the feed-forward network cannot follow that width.
+    """
+    width = width or config.width
+    sizes = {"heads": config.heads, "kv_heads": config.kv_heads, "ffn_width": config.ffn_width}
+    for name, size in sizes.items():
+        if size * width % config.width:
+            raise ValueError(f"{name} {size} cannot follow width {config.width} -> {width}")
+        sizes[name] = size * width // config.width
+    return config.but(width=width, layers=layers or config.layers, **sizes)

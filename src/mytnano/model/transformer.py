@@ -18,7 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mytnano.config import ModelConfig, is_own
-from mytnano.model.attention import alibi_slopes, explicit_attention, fused_attention
+from mytnano.model.attention import (
+    alibi_slopes,
+    explicit_attention,
+    fused_attention,
+    grouped_attention,
+)
+from mytnano.model.cache import Cache
 from mytnano.model.norms import build_norm, rms_norm
 from mytnano.model.own import OwnMixer, build_own
 from mytnano.model.scaling import depth_ratio, query_factor, width_ratio
@@ -28,8 +34,12 @@ class Mean(nn.Module):
     """Causal mean of all positions up to the current one: a bag of words with equal weights."""
 
     def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        total = x.float().cumsum(1)  # (B, T, D)
         count = torch.arange(1, x.shape[1] + 1, device=x.device).unsqueeze(-1)  # (T, 1)
-        return (x.float().cumsum(1) / count).to(x.dtype)  # (B, T, D)
+        if tables.cache is not None:
+            count = 1 + tables.cache.places(x.shape[1]).to(x.device).unsqueeze(-1)  # (B, T, 1)
+            total = tables.cache.accumulate(self, total)  # (B, T, D)
+        return (total / count).to(x.dtype)  # (B, T, D)
 
 
 class Attention(nn.Module):
@@ -52,13 +62,28 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, x: Tensor, tables: Tables) -> Tensor:
-        q, k, v = self.project(x, tables)
-        attend = fused_attention if self.flash else explicit_attention
-        y = attend(q, k, v, tables.mask)  # (B, H, T, K)
+        cache = tables.cache
+        if cache is not None and cache.started:
+            q, k, v = self.separate(x, tables)
+            y = grouped_attention(q, *cache.extend(self, k, v), tables.mask)  # (B, H, T, K)
+        else:
+            q, k, v = self.project(x, tables)
+            attend = fused_attention if self.flash else explicit_attention
+            y = attend(q, k, v, tables.mask)  # (B, H, T, K)
         return self.output(y.transpose(1, 2).flatten(2))  # (B, T, D)
 
     def project(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, T, K): rotated, and key/value heads repeated.
+        """Queries, keys and values, each (B, H, T, K): key/value heads are repeated."""
+        q, k, v = self.separate(x, tables)
+        if tables.cache is not None:
+            tables.cache.extend(self, k, v)
+        if self.kv_heads < self.heads:
+            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
+        return q, k, v
+
+    def separate(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, K), keys and values (B, G, T, K): rotated.
 
         Queries and keys may be normalised head by head, without a gain (Henry et al. 2020; Dehghani
         et al. 2023), and the tokens' own vectors be added to the values (see :class:`Transformer`).
@@ -76,9 +101,6 @@ class Attention(nn.Module):
             q, k = rotate(q, tables.cos, tables.sin), rotate(k, tables.cos, tables.sin)
         if self.query_factor != 1:
             q = q * self.query_factor  # (B, H, T, K)
-        if self.kv_heads < self.heads:
-            k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
-            v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
         return q, k, v
 
 
@@ -182,12 +204,14 @@ class Tables(NamedTuple):
 
     All share the causal mask at one window length, with ALiBi's bias in it, and RoPE's cosines and
     sines; ``values`` (B, T, G K) is the block's own: what its value table has for each token.
+    ``cache`` holds what was kept of earlier positions, when text is continued token by token.
     """
 
     mask: Tensor
     cos: Tensor | None
     sin: Tensor | None
     values: Tensor | None = None
+    cache: Cache | None = None
 
 
 class Head(nn.Linear):
@@ -244,37 +268,45 @@ class Transformer(nn.Module):
         self.value_scales = nn.Parameter(torch.ones(count)) if count else None  # (count,)
         self._tables: dict[tuple, Tables] = {}
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.encode(*(table(ids) for table in self.lookups()))  # (B, T, D)
+    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        return self.encode(*(table(ids) for table in self.lookups()), cache=cache)  # (B, T, D)
 
     def lookups(self) -> list[nn.Embedding]:
         """The tables whose rows for a window's tokens are the arguments of :meth:`encode`."""
         return [t for t in (self.embedding, self.value_embedding) if t is not None]
 
     def encode(
-        self, x: Tensor, values: Tensor | None = None, documents: Tensor | None = None
+        self,
+        x: Tensor,
+        values: Tensor | None = None,
+        cache: Cache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Embedded tokens to the states that enter the head, (B, T, D).
 
         Args:
             x: (B, T, D). values: rows of the value table (B, T, blocks with one x G K).
+            cache: the tokens continue what it has read.
             documents: (B, T) from :func:`documents_of`, to keep attention within each.
         """
         T = x.shape[1]
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)  # (B, T, D)
         if self.position is not None:
-            x = x + self.position.weight[:T]  # (B, T, D)
+            here = slice(T) if cache is None else cache.places(T)
+            x = x + self.position.weight[here]  # (B, T, D)
         if self.own_position is not None:
             x = self.own_position(x)  # (B, T, D)
-        tables, x0 = self.tables(T, x), x
+        tables = self.tables(T, x) if cache is None else cache.tables(self.tables, T, x)
+        x0, rows = x, self.value_rows(values)
         if documents is not None:
             tables = tables._replace(mask=apart(tables.mask, documents))
-        rows = self.value_rows(values)
         for i, block in enumerate(self.blocks):
             if self.x_scales is not None:
                 x = self.x_scales[i] * x + self.x0_scales[i] * x0  # (B, T, D)
             x = block(x, tables._replace(values=rows[i]) if i in rows else tables)  # (B, T, D)
+        if cache is not None:
+            cache.advance(T)
         if self.final_norm is not None:
             x = self.final_norm(x)  # (B, T, D)
         return x if self.output_factor == 1 else x * self.output_factor  # (B, T, D)

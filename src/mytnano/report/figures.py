@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mytnano.report.data import Arm, Results
-from mytnano.report.svg import (
+from mytnano.report.words import number, quantity, title
+from mytnano.svg import (
     ACCENT,
     FAINT,
     INK,
@@ -24,7 +25,6 @@ from mytnano.report.svg import (
     label_ends,
     power_of_ten,
 )
-from mytnano.report.words import number, quantity, title
 
 BASELINE_NAMES = {
     "uniform": "uniform",

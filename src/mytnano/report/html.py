@@ -18,7 +18,7 @@ from mytnano.files import atomic_write_text
 from mytnano.report import compare, figures, scaling_figures, words
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS, flags
-from mytnano.report.svg import DARK, LIGHT
+from mytnano.svg import DARK, LIGHT
 
 NAME = "report.html"
 HOME = Path(__file__).parent

@@ -153,10 +153,11 @@ def carry_out(job: Job, work: Work, send: Callable[[Event], None]) -> Finished |
     except (Exception, SystemExit) as error:
         if full := disk_full(error, job.folder):
             return Refused(str(full))
-        return _failure(job, error)
+        return failure(job, error)
 
 
-def _failure(job: Job, error: BaseException) -> Failed | Refused:
+def failure(job: Job, error: BaseException) -> Failed | Refused:
+    """What an exception makes of a job; its traceback goes into ``error.txt`` of the run folder."""
     path = Path(job.folder) / ERROR
     text = "".join(traceback.format_exception(error))
     try:

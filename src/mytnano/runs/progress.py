@@ -109,6 +109,11 @@ class Tracker:
         else:
             self._close(event)
 
+    @property
+    def pace(self) -> float:
+        """Observed over expected time so far."""
+        return self._correction()
+
     def seconds_left(self) -> float:
         """Estimate of the seconds until the last job ends."""
         running = self._running_seconds()
@@ -214,8 +219,14 @@ class PlainDisplay(Display):
 class LiveDisplay(Display):
     """A display that is redrawn in place: one line per running job, and the whole."""
 
-    def __init__(self, tracker: Tracker, console: Console) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        console: Console,
+        below: Callable[[], RenderableType] | None = None,
+    ) -> None:
         super().__init__(tracker, console)
+        self._below = below
         self._live = Live(
             console=console,
             get_renderable=self._render,
@@ -252,17 +263,24 @@ class LiveDisplay(Display):
             Text(f"{duration(tracker.elapsed)} so far"),
             Text(f"about {duration(tracker.seconds_left())} left"),
         )
-        return Group(table, whole)
+        return Group(table, whole, *([self._below()] if self._below else []))
 
 
 def progress_display(
-    groups: Sequence[Sequence[Job]], workers: int, console: Console | None = None
+    groups: Sequence[Sequence[Job]],
+    workers: int,
+    console: Console | None = None,
+    below: Callable[[], RenderableType] | None = None,
 ) -> Display:
-    """The display that fits the console: live on a terminal, plain lines elsewhere."""
+    """The display that fits the console: live on a terminal, plain lines elsewhere.
+
+    ``below`` gives what a live display shows under the runs, anew at each redraw.
+    """
     console = console or Console()
     tracker = Tracker([job for group in groups for job in group], workers)
-    kind = LiveDisplay if console.is_interactive else PlainDisplay
-    return kind(tracker, console)
+    if console.is_interactive:
+        return LiveDisplay(tracker, console, below)
+    return PlainDisplay(tracker, console)
 
 
 def _progress_words(progress: Progress | None) -> str:

@@ -17,30 +17,29 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mytnano.errors import UserError
-from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.files import (
+    MANIFEST,
+    TEMPORARY,
+    Condition,
+    atomic_write_json,
+    disk_full,
+    folder_condition,
+    sha256_file,
+)
 
 RUNS = "runs"
-MANIFEST = "manifest.json"
 RESULT = "result.json"
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
 ERROR = "error.txt"
-CHECKPOINT = "checkpoint.bin"
+CHECKPOINTS = frozenset({"checkpoint.bin", "checkpoint-previous.bin"})
 
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a run folder is found to be, and for a damaged one what is wrong with it."""
-
-    state: Literal["finished", "unfinished", "damaged"]
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,35 +56,17 @@ class RunFolder:
 
     def condition(self) -> Condition:
         """Read and check everything that the manifest lists; costs a read of all files."""
-        try:
-            manifest = json.loads((self.path / MANIFEST).read_bytes())
-            files, config_hash = dict(manifest["files"]), manifest["hash"]
-        except (FileNotFoundError, NotADirectoryError):
-            return Condition("unfinished")
-        except (OSError, ValueError, KeyError, TypeError):
-            return Condition("damaged", f"{MANIFEST} is unreadable")
-        if self.hash is not None and config_hash != self.hash:
-            return Condition("damaged", f"{MANIFEST} is of another configuration")
-        if RESULT not in files:
-            return Condition("damaged", f"{MANIFEST} does not list {RESULT}")
-        for name, expected in files.items():
-            try:
-                found = sha256_file(self.path / name)
-            except OSError:
-                return Condition("damaged", f"{name} is missing or unreadable")
-            if found != expected:
-                return Condition("damaged", f"{name} does not match its checksum")
-        return Condition("finished")
+        return folder_condition(self.path, self.hash, RESULT)
 
     def is_finished(self) -> bool:
         """Whether the run is whole: manifest, every checksum, and the config's hash."""
         return self.condition().state == "finished"
 
-    def start(self) -> str | None:
-        """Make the folder ready for the run, empty but for the checkpoint of an interrupted one.
+    def start(self, keep: Iterable[str] = ()) -> str | None:
+        """Make the folder ready for the run, empty but for the checkpoints of an interrupted one.
 
         A damaged folder is moved to ``<name>.damaged-N``; what else an interrupted run left is
-        deleted.
+        deleted, but for what is named in ``keep``.
 
         Returns:
             A sentence about what was moved aside, or None.
@@ -95,13 +76,14 @@ class RunFolder:
             ValueError: the run is finished; that is the caller's mistake.
         """
         condition = self.condition()
+        kept = CHECKPOINTS.union(keep)
         if condition.state == "finished":
             raise ValueError(f"{self.path} is finished and must not be started again")
         try:
             note = self._move_aside(condition.reason) if condition.state == "damaged" else None
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.iterdir():
-                if left.name != CHECKPOINT:
+                if left.name not in kept:
                     real = left.is_dir() and not left.is_symlink()
                     shutil.rmtree(left) if real else left.unlink()
         except OSError as error:

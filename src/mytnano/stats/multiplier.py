@@ -70,6 +70,20 @@ def compute_multiplier(
     return Multiplier(float(np.exp(log_compute)) / spent, "", pooled)
 
 
+def loss_at(compute: Sequence[float], losses: Sequence[float], amount: float) -> float:
+    """The baseline's loss at an amount of compute, interpolated as for multipliers.
+
+    Raises:
+        UserError: as for :func:`compute_multiplier`, or the amount is outside of those measured.
+    """
+    x, y, _ = _monotone(compute, losses)
+    if not x[0] <= np.log(amount) <= x[-1]:
+        raise UserError(
+            "the amount of compute is outside of those at which the baseline was run; run it there"
+        )
+    return float(np.exp(PchipInterpolator(x, y)(np.log(amount))))
+
+
 def _monotone(compute: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Array, Array, bool]:
     """Logarithms of compute, rising, and of the losses, falling; whether any had to be moved."""
     amounts, measured = np.asarray(compute, np.float64), np.asarray(losses, np.float64)

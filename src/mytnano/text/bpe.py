@@ -59,13 +59,13 @@ class BpeTokenizer(Tokenizer):
         except Exception as error:  # the library raises no narrower class
             raise ValueError(f"not a tokenizer.json: {error}") from None
         vocabulary = self._library.get_vocab()
-        to_byte = {character: value for value, character in enumerate(_byte_characters())}
+        to_byte = {character: value for value, character in enumerate(byte_characters())}
         tokens: list[bytes] = [b""] * len(vocabulary)
         for token, id in vocabulary.items():
             tokens[id] = bytes(to_byte[character] for character in token)
         rules = json.dumps([content["pre_tokenizer"], content["model"]["merges"]], sort_keys=True)
         super().__init__(f"bpe:{len(tokens) + 1}", tokens, rules)
-        self._byte_ids = np.array([vocabulary[c] for c in _byte_characters()], dtype=np.int32)
+        self._byte_ids = np.array([vocabulary[c] for c in byte_characters()], dtype=np.int32)
 
     @classmethod
     def train(cls, documents: list[bytes], size: int, cache: Path) -> BpeTokenizer:
@@ -118,7 +118,7 @@ class BpeTokenizer(Tokenizer):
         super().save(folder)
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """GPT-2's printable character for each byte value (``bytes_to_unicode`` in its encoder.py)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = (value for value in range(256) if value not in printable)
@@ -145,7 +145,7 @@ def _train(strings: list[str], size: int) -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=size - 1,
         min_frequency=2,
-        initial_alphabet=sorted(_byte_characters()),
+        initial_alphabet=sorted(byte_characters()),
         special_tokens=[],
         show_progress=False,
     )

@@ -59,7 +59,7 @@ def encode_split(documents: list[bytes], tokenizer: Tokenizer, cache: Path) -> S
     """
     byte_count = sum(map(len, documents))
     if tokenizer.fast:
-        return stream_from_ids(_join(documents, tokenizer), byte_count, tokenizer)
+        return encode_documents(documents, tokenizer)
     key = hashlib.sha256(f"{tokenizer.fingerprint} {digest(documents)}".encode()).hexdigest()
     path = Path(cache) / f"ids-{tokenizer.name.replace(':', '-')}-{key[:24]}.bin"
     dtype = np.min_scalar_type(tokenizer.eod_id)
@@ -69,6 +69,11 @@ def encode_split(documents: list[bytes], tokenizer: Tokenizer, cache: Path) -> S
         ids = _join(documents, tokenizer)
         write_cache(path, ids.astype(dtype).tobytes())
     return stream_from_ids(ids, byte_count, tokenizer)
+
+
+def encode_documents(documents: list[bytes], tokenizer: Tokenizer) -> Stream:
+    """Encode documents that are read once, without a cache."""
+    return stream_from_ids(_join(documents, tokenizer), sum(map(len, documents)), tokenizer)
 
 
 def _join(documents: list[bytes], tokenizer: Tokenizer) -> np.ndarray:

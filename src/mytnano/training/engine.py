@@ -1,20 +1,24 @@
 """One optimizer step, fast: precision, compilation and micro-batches around a plain model.
 
 In bf16 the model itself is bf16, which on a CPU is faster than autocast (no cast per operation),
-and AdamW works on fp32 master weights, from which the bf16 ones are copied after each step.
+and the optimizer works on fp32 master weights, from which the bf16 ones are copied after each step.
 
-The embedding and the head are tables of the vocabulary's size, of which a step touches few rows
-(the one) or all at once (the other). Their gradients are added straight to the masters' instead of
-going through a dense tensor each.
+The embedding, the value table and the head are tables of the vocabulary's size, of which a step
+touches few rows (the first two) or all at once (the head). Their gradients are added straight to
+the masters' instead of going through a dense tensor each.
+
+A design may ask for a moving average of its weights. It is kept beside the masters, and takes their
+place while text is scored and the model is saved.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -25,6 +29,7 @@ from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer, documents_of
+from mytnano.training.optimizers import LR_SCALE, build_optimizer
 
 MICRO_TOKENS = 4096
 """Tokens of one pass on a CPU, so that activations stay in its cache; gradients add in fp32."""
@@ -37,11 +42,14 @@ class Engine:
         model: the module that computes, in the working precision.
         masters: name -> fp32 weight that the optimizer updates; the module's own parameters when
             that precision is fp32.
-        optimizer: ``torch.optim.AdamW`` over the masters.
+        optimizer: over the masters; see :mod:`mytnano.training.optimizers`.
+        average: name -> moving average of a master; None without one.
+        updates: steps made so far.
     """
 
     def __init__(self, config: RunConfig) -> None:
         check_unchanged(config.model)
+        check_unchanged(config.optim)
         self.config = config
         model = Transformer(config.model)
         initialise(model, config.train.seed, config.train.salt)
@@ -59,8 +67,14 @@ class Engine:
         self.optimizer = build_optimizer(self.masters, config)
         for master in self.masters.values():
             master.grad = torch.zeros_like(master)
-        self.table_grad = self.masters["embedding.weight"].grad
+        self.lookups = self.model.lookups()
+        tables = ("embedding.weight", "value_embedding.weight")
+        self.table_grads = [self.masters[name].grad for name in tables if name in self.masters]
         self.head_grad = self.masters.get("head.weight", self.masters["embedding.weight"]).grad
+        self.softcap, self.ema, self.updates = config.model.softcap, config.optim.ema, 0
+        self.average = (
+            {n: p.detach().clone() for n, p in self.masters.items()} if self.ema else None
+        )
         self.encode = compiled(self.model.encode) if config.train.compile else self.model.encode
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
@@ -72,11 +86,12 @@ class Engine:
         total = torch.zeros((), device=x.device)
         head = self.model.head.weight.detach()  # (V, D)
         for ids, targets in zip(*(self._micro_batches(ids) for ids in (x, y)), strict=True):
-            embedded = self.model.embedding(ids).detach().requires_grad_()  # (B, T, D)
-            states = self.encode(embedded, documents=self.documents(ids))  # (B, T, D)
-            loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad)
+            rows = [t(ids).detach().requires_grad_() for t in self.lookups]  # (B, T, width) each
+            states = self.encode(*rows, documents=self.documents(ids))  # (B, T, D)
+            loss = head_loss(states, head, targets, 1 / y.numel(), self.head_grad, self.softcap)
             loss.backward()
-            self.table_grad.index_add_(0, ids.flatten(), embedded.grad.flatten(0, 1).float())
+            for grad, row in zip(self.table_grads, rows, strict=True):
+                grad.index_add_(0, ids.flatten(), row.grad.flatten(0, 1).float())
             total += loss.detach()
             if self.low_precision:
                 self._collect()
@@ -97,9 +112,12 @@ class Engine:
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get(LR_SCALE, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
+        self.updates += 1
+        if self.average is not None:
+            self._add_to_average()
         if self.low_precision:
             self.refresh()
         return norm
@@ -108,6 +126,32 @@ class Engine:
     def refresh(self) -> None:
         """Copy the masters into the working weights."""
         torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+
+    @torch.no_grad()
+    def _add_to_average(self) -> None:
+        """Early steps weigh more (as TensorFlow's average does), or the initial weights would."""
+        decay = min(self.ema, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.average.values()), list(self.masters.values()), 1 - decay)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the masters and the model hold the averaged weights, if there are any."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        if self.average is None:
+            return
+        for name, master in self.masters.items():
+            current = master.clone()
+            master.copy_(self.average[name])
+            self.average[name].copy_(current)
+        if self.low_precision:
+            self.refresh()
 
     @torch.no_grad()
     def exact_model(self) -> Transformer:
@@ -132,21 +176,6 @@ class Engine:
             if parameter.grad is not None:
                 self.masters[name].grad += parameter.grad
                 parameter.grad = None
-
-
-def build_optimizer(masters: dict[str, Tensor], config: RunConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019); matrices decay, gains and biases do not."""
-    optim = config.optim
-    groups = [
-        {
-            "params": [p for p in masters.values() if p.ndim >= 2],
-            "weight_decay": optim.weight_decay,
-        },
-        {"params": [p for p in masters.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
-    )
 
 
 def recompute_blocks(model: Transformer) -> None:

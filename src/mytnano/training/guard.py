@@ -1,4 +1,4 @@
-"""Steps that would harm the run: a loss that is no number, or that jumps far above its recent course.
+"""Steps that would harm the run: a loss that is no number, or far above its recent course.
 
 Such a step is skipped, as PaLM skipped the batches around a spike (Chowdhery et al. 2022): its
 gradients are dropped and the next batch is taken. Several in a row are no accident, and the run

@@ -9,32 +9,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mytnano.config import RunConfig
-from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
-from mytnano.measure import mechanism
+from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.init import stream_seed
-from mytnano.model.transformer import Transformer
 from mytnano.text.batches import Windows
 from mytnano.training import memory
-from mytnano.training.checkpoint import NAME as CHECKPOINT
+from mytnano.training.care import Care
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
 from mytnano.training.engine import Engine
-from mytnano.training.outcome import describe
+from mytnano.training.files import SAMPLES, TOKENIZER, load_weights, write_curve, write_run
+from mytnano.training.guard import Guard
+from mytnano.training.outcome import continued, describe
+from mytnano.training.probe import Probe
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
 
 CHECKPOINT_SECONDS = 60.0
-"""A run shorter than this is simply run again after a crash."""
+"""A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
 
-TOKENIZER = "tokenizer"
-"""Folder of the tokenizer in a run folder, so that the folder alone can be sampled and exported."""
+__all__ = ["SAMPLES", "TOKENIZER", "Run", "load_weights", "train"]
 
-PROBE_WINDOWS = 8
-"""Windows of the batch on which the mechanism is measured."""
+SHOW_SECONDS = 0.5
+
+SAMPLE_MOMENTS = 4
+"""Equal parts of the run after each of which the model continues the prompts of its ``Care``."""
+
+SAMPLE_TOKENS = 48
 
 OnProgress = Callable[..., None]
 
@@ -45,6 +48,7 @@ def train(
     folder: Path,
     on_progress: OnProgress = lambda **progress: None,
     labels: dict | None = None,
+    care: Care = Care(),  # noqa: B008 - frozen
 ) -> dict:
     """Train one resolved config to its end, measure it, and write the files of the run.
 
@@ -58,28 +62,49 @@ def train(
         on_progress: called about twice a second with ``step, steps, loss, validation_bpb,
             tokens_per_second``.
         labels: what the caller wants in the result besides, such as the rung.
+        care: how the run is looked after while it goes on.
 
     Returns:
         The result; see :mod:`mytnano.training.outcome`.
 
     Raises:
-        UserError: the text is too short for a window, or the disk is full.
+        UserError: the text is too short for a window, the disk is full, or step after step had to
+            be skipped (``optim.spike``); what was learned is in the checkpoint.
+        KeyboardInterrupt: ``care`` said to stop; the checkpoint is of the last step.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(config, text, folder, on_progress)
-    run.steps()
-    return run.finish(labels or {})
+    run = Run(config, text, folder, on_progress, care)
+    result = None
+    try:
+        run.steps()
+        result = run.finish(labels or {})
+    finally:
+        for recorder in care.recorders:
+            recorder.close(result)
+    return result
 
 
 class Run:
-    """One run's state between steps: engine, data order, and what was measured so far."""
+    """One run's state between steps: engine, data order, and what was measured so far.
+
+    ``engine`` is made from the config, unless the caller brings one: a member of a fleet
+    (:mod:`mytnano.training.fleet`) computes together with others and has the same interface.
+    """
 
     def __init__(
-        self, config: RunConfig, text: Text, folder: Path, on_progress: OnProgress
+        self,
+        config: RunConfig,
+        text: Text,
+        folder: Path,
+        on_progress: OnProgress,
+        care: Care = Care(),  # noqa: B008 - frozen
+        engine: Engine | None = None,
     ) -> None:
-        memory.reset_peak(config.train.device)
+        if engine is None:
+            memory.reset_peak(config.train.device)
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
-        self.engine = self._engine()
+        self.care = care
+        self.engine = engine or self._engine()
         train, data = config.train, config.data
         self.windows = Windows(
             text.train,
@@ -90,12 +115,10 @@ class Run:
             train.salt,
         )
         self.total = config.steps
-        self.log_at = set(
-            np.unique(np.linspace(0, self.total - 1, min(self.total, 200)).astype(int)).tolist()
-        )
-        self.validate_at = {
-            round((i + 1) * self.total / train.evaluations) - 1 for i in range(train.evaluations)
-        }
+        points = min(self.total, care.log_points)
+        self.log_at = set(np.unique(np.linspace(0, self.total - 1, points).astype(int)).tolist())
+        self.validate_at = evenly(self.total, train.evaluations)
+        self.sample_at = evenly(self.total, SAMPLE_MOMENTS) if care.prompts else set()
         self.probe_at = {round(self.total / 10): "10%", 0: "init", self.total - 1: "end"}
         self.step, self.history = self._load() or (
             0,
@@ -107,75 +130,123 @@ class Run:
                 "diverged": False,
             },
         )
+        pending = self.history.pop("pending", [])
+        self.losses = [torch.tensor(loss, device=train.device) for loss in pending]
+        spike = config.optim.spike
+        self.guard = Guard(spike, self.history.get("guard")) if spike else None
         self.started = time.perf_counter() - self.history["seconds"]
+        self.shown = self.saved = time.perf_counter()
 
     def steps(self) -> None:
         """Train until the last step, or until the loss is no longer a number."""
-        losses: list[Tensor] = []
-        shown = saved = time.perf_counter()
         self.engine.model.train()
-        while self.step < self.total and not self.history["diverged"]:
-            begun = time.perf_counter()
-            lr = learning_rate(self.config.optim, self.step, self.total)
-            loss, norm = self._probed_step(lr) if self.step in self.probe_at else self._step(lr)
-            losses.append(loss)
-            due = self.step in self.log_at or self.step in self.validate_at
-            if due:
-                mean_loss = (
-                    torch.stack(losses).mean().item()
-                )  # waits for the device, so it belongs to the step's time
-                losses.clear()
-            self.history["train_seconds"] += time.perf_counter() - begun
-            if due:
-                self._log(mean_loss, norm.item(), lr)
-            self.step += 1
-            now = time.perf_counter()
-            if due and now - shown > 0.5:
-                shown = now
-                self._show()
-            if due and self.step < self.total and self._agreed(now - saved > CHECKPOINT_SECONDS):
-                saved = now
-                self.history["seconds"] = now - self.started
-                self._save()
+        while self.running:
+            self._advance()
+            self.look_after()
+
+    def _advance(self) -> None:
+        self.optimise()
+        self.record()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is another step to make."""
+        return self.step < self.total and not self.history["diverged"]
+
+    @property
+    def due(self) -> bool:
+        """Whether this step has a place on the curve."""
+        return self.step in self.log_at or self.step in self.validate_at
+
+    def optimise(self) -> None:
+        """Make one optimizer step."""
+        begun = time.perf_counter()
+        self.lr = learning_rate(self.config.optim, self.step, self.total)
+        probed = self.step in self.probe_at
+        loss, self.norm = self._probed_step(self.lr) if probed else self._step(self.lr)
+        if self.norm is not None:  # or the step was skipped
+            self.losses.append(loss)
+        self.mean_loss: float | None = None
+        if self.losses and self.due:  # waits for the device, so it belongs to the step's time
+            self.mean_loss = torch.stack(self.losses).mean().item()
+            self.losses.clear()
+        self.history["train_seconds"] += time.perf_counter() - begun
+
+    def record(self) -> None:
+        """The step's place on the curve, and the samples that are due after it."""
+        if self.mean_loss is not None:
+            self._log(self.mean_loss, self.norm, self.lr)
+        if self.step in self.sample_at:
+            self._sample()
+        self.step += 1
+
+    def look_after(self) -> None:
+        """Show and save now and then; raise what ends a run that is to stop."""
+        every = self.care.checkpoint_seconds
+        every = CHECKPOINT_SECONDS if every is None else every
+        now = time.perf_counter()
+        if now - self.shown > SHOW_SECONDS and self.history["points"]:
+            self.shown = now
+            self._show()
+        stopping = self.care.stopping() or (self.guard is not None and self.guard.exhausted)
+        last = self.step == self.total
+        stopping, due = self._agreed(stopping, now - self.saved > every)
+        if stopping or (due and not last) or (last and self.care.save_at_end):
+            self.saved = now
+            self.save()
+        if stopping:
+            raise self._stopped()
+
+    def save(self) -> None:
+        """Write a checkpoint from which the run continues with the next step."""
+        history = self.history
+        history["seconds"] = time.perf_counter() - self.started
+        pending = {"pending": [loss.item() for loss in self.losses]}
+        guard = {"guard": self.guard.state} if self.guard else {}
+        note = {**history, **pending, **guard}
+        self._save(note)
+
+    def _stopped(self) -> BaseException:
+        if self.guard is None or not self.guard.exhausted:
+            return KeyboardInterrupt()
+        return UserError(
+            f"stopped after step {self.step:,}: {self.guard.state['in_a_row']} steps in a row had "
+            "a loss that is no number or far above the last ones, and were skipped; the state is "
+            f"saved in {self.folder}, where the same command goes on, but a lower learning rate "
+            f"than lr={self.config.optim.lr:g} in another folder is likelier to help"
+        )
 
     def finish(self, labels: dict) -> dict:
-        """Measure the trained model, write the run's files, drop its checkpoint."""
-        config, history = self.config, self.history
-        result = labels | describe(config, self.engine, self.text, self.windows, history, self.step)
-        result["seconds"] = time.perf_counter() - self.started
-        result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.engine.masters.items()}
-        atomic_write_bytes(
-            self.folder / "model.safetensors", save(weights, metadata={"config_hash": config.hash})
-        )
-        atomic_write_text(
-            self.folder / "metrics.jsonl",
-            "".join(json_text(point) + "\n" for point in history["points"]),
-        )
-        self.text.tokenizer.save(self.folder / TOKENIZER)
-        atomic_write_json(self.folder / "config.json", config.model_dump())
-        atomic_write_json(self.folder / "result.json", result)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        """Measure the trained model, write the run's files, drop its checkpoints."""
+        config, history, engine = self.config, self.history, self.engine
+        with engine.averaged():
+            result = labels | describe(config, engine, self.text, self.windows, history, self.step)
+            if self.guard is not None:
+                result["skipped_steps"] = self.guard.state["skipped"]
+            result["seconds"] = time.perf_counter() - self.started
+            result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
+            write_run(self.folder, config, engine, self.text.tokenizer, history, result)
         return result
 
-    # What many processes that train one model do in their own way; see mytnano.distributed.run.
+    # What ranks that train one model together do in their own way; see mytnano.distributed.run.
 
     def _engine(self) -> Engine:
         return Engine(self.config)
 
     def _load(self) -> tuple[int, dict] | None:
-        return load_checkpoint(self.folder, self.engine, self.config.hash)
+        return load_checkpoint(self.folder, self.engine, self.config.hash, self.care.say)
 
-    def _save(self) -> None:
-        save_checkpoint(self.folder, self.engine, self.step, self.config.hash, self.history)
+    def _save(self, history: dict) -> None:
+        save_checkpoint(self.folder, self.engine, self.step, self.config.hash, history)
+        write_curve(self.folder, history)
 
-    def _agreed(self, decision: bool) -> bool:
-        """A decision that depends on the clock, and so may differ between processes."""
-        return decision
+    def _agreed(self, *decisions: bool) -> tuple[bool, ...]:
+        """Decisions that depend on the clock or the user, and so may differ between ranks."""
+        return decisions
 
-    def _first_windows(self, x: Tensor, count: int) -> Tensor:
-        """The first windows of the whole batch, of which ``x`` is this process's share."""
-        return x[:count]
+    def _probed(self, x: Tensor) -> Tensor:
+        """What to probe of a whole batch, of which ``x`` is this process's share."""
+        return x
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         device = self.config.train.device
@@ -184,68 +255,71 @@ class Run:
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
-        if self.config.model.dropout or self.config.model.own_code:
-            # Dropout draws from PyTorch's global stream: keyed by step, a resumed run repeats it.
+        own = self.config.model.own_code or self.config.optim.own_code
+        if self.config.model.dropout or own:
+            # They draw from PyTorch's global stream: keyed by step, a resumed run repeats it.
             torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
         return self.engine.gradients(x, y)
 
-    def _step(self, lr: float) -> tuple[Tensor, Tensor]:
+    def _step(self, lr: float) -> tuple[Tensor, Tensor | None]:
+        """The step's loss, and its gradient norm if it was not skipped."""
         loss = self._gradients(*self._batch())
-        return loss, self.engine.update(lr)
+        return loss, self._update(loss, lr)
 
-    def _probed_step(self, lr: float) -> tuple[Tensor, Tensor]:
+    def _update(self, loss: Tensor, lr: float) -> Tensor | None:
+        if self.guard is None:
+            return self.engine.update(lr)
+        if self.guard.accepts(loss.item(), self.engine.gradient_norm().item()):
+            return self.engine.update(lr)
+        self.engine.discard()
+        self.care.say(f"step {self.step + 1:,} was skipped: its loss was {loss.item():.4g}")
+        return None
+
+    def _probed_step(self, lr: float) -> tuple[Tensor, Tensor | None]:
         """A step whose gradients, weights and update are also measured."""
-        engine = self.engine
         x, y = self._batch()
-        blocks = mechanism.probe(engine.exact_model(), self._first_windows(x, PROBE_WINDOWS))
+        probe = Probe(self.engine, self._probed(x))
         loss = self._gradients(x, y)
-        gradients = {name: p.grad for name, p in engine.masters.items()}
-        gradient_norms = mechanism.block_norms(engine.model, gradients)
-        embedding_norm = mechanism.gathered(gradients["embedding.weight"].float().norm())
-        before = {name: p.detach().clone() for name, p in engine.masters.items()}
-        norm = engine.update(lr)
-        update_norms = mechanism.block_norms(
-            engine.model, {n: p.detach() - before[n] for n, p in engine.masters.items()}
-        )
-        weight_norms = mechanism.block_norms(engine.model, before)
-        for block, gradient, update, weight in zip(
-            blocks, gradient_norms, update_norms, weight_norms, strict=True
-        ):
-            block |= {
-                "gradient_norm": gradient,
-                "update_ratio": update / weight if weight else None,
-            }
-        self.history["mechanism"].append(
-            {
-                "at": self.probe_at[self.step],
-                "step": self.step,
-                "blocks": blocks,
-                "embedding_gradient_norm": embedding_norm,
-            }
-        )
+        probe.gradients()
+        norm = self._update(loss, lr)
+        at = {"at": self.probe_at[self.step], "step": self.step}
+        self.history["mechanism"].append(at | probe.update())
         return loss, norm
 
-    def _log(self, loss: float, norm: float, lr: float) -> None:
+    def _log(self, loss: float, norm: Tensor | None, lr: float) -> None:
         tokens, read = self.windows.tokens_and_bytes(self.step + 1)
         self.history["diverged"] = not math.isfinite(loss)
         bpb = None
         if self.step in self.validate_at and not self.history["diverged"]:
-            bpb = score(
-                self.engine.model, self.text.validation, self.config.train.curve_bytes
-            ).bits_per_byte
-        self.history["points"].append(
-            {
-                "step": self.step + 1,
-                "bytes": read,
-                "tokens": tokens,
-                "train_loss": loss,
-                "validation_bpb": bpb,
-                "lr": lr,
-                "grad_norm": norm,
-                "tokens_per_second": tokens / max(self.history["train_seconds"], 1e-9),
-                "seconds": time.perf_counter() - self.started,
-            }
-        )
+            with self.engine.averaged():
+                bpb = score(
+                    self.engine.model, self.text.validation, self.config.train.curve_bytes
+                ).bits_per_byte
+        point = {
+            "step": self.step + 1,
+            "bytes": read,
+            "tokens": tokens,
+            "train_loss": loss,
+            "validation_bpb": bpb,
+            "lr": lr,
+            "grad_norm": None if norm is None else norm.item(),
+            "tokens_per_second": tokens / max(self.history["train_seconds"], 1e-9),
+            "seconds": time.perf_counter() - self.started,
+        }
+        if self.guard is not None:
+            point["skipped"] = self.guard.state["skipped"]
+        self.history["points"].append(point)
+        for recorder in self.care.recorders:
+            recorder.point(point)
+
+    def _sample(self) -> None:
+        for prompt in self.care.prompts:
+            with self.engine.averaged():
+                text = continued(self.engine.model, self.text, prompt, SAMPLE_TOKENS)
+            sample = {"step": self.step + 1, "prompt": prompt, "text": text}
+            self.history.setdefault("samples", []).append(sample)
+            for recorder in self.care.recorders:
+                recorder.sample(**sample)
 
     def _show(self) -> None:
         last = self.history["points"][-1]
@@ -261,11 +335,6 @@ class Run:
         )
 
 
-def load_weights(model: Transformer, folder: Path) -> None:
-    """Put a finished run's fp32 weights into a model of its config."""
-    from safetensors.torch import load_file
-
-    weights = load_file(folder / "model.safetensors")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
+def evenly(total: int, parts: int) -> set[int]:
+    """The last 0-based step of each of so many equal parts of ``total`` steps."""
+    return {round((i + 1) * total / parts) - 1 for i in range(parts)}

@@ -16,6 +16,7 @@ from mytnano.model.transformer import Transformer
 from mytnano.text.batches import Windows
 from mytnano.text.stream import Stream
 from mytnano.training.engine import Engine
+from mytnano.training.optimizers import update_flops
 from mytnano.training.text import Text
 
 PROMPT = "The people "
@@ -53,7 +54,7 @@ def describe(
         "params_non_embedding": non_embedding,
         "train_bytes": read,
         "train_tokens": tokens,
-        "flops": training_flops(config.model, tokens),
+        "flops": training_flops(config.model, tokens) + steps * update_flops(config),
         "test_loss": test and test.loss,
         "test_accuracy": test and test.accuracy,
         "test_perplexity": test and math.exp(min(test.loss, 700.0)),
@@ -140,8 +141,13 @@ def count_parameters(model: Transformer) -> tuple[int, int]:
 
 def continuation(model: Transformer, text: Text) -> str:
     """About ``SAMPLE_BYTES`` bytes after the prompt, at temperature 0.8 and a fixed seed."""
-    tokenizer = text.tokenizer
-    prompt = [tokenizer.eod_id, *tokenizer.encode(PROMPT.encode()).tolist()]
     count = round(SAMPLE_BYTES * len(text.train.ids) / text.train.byte_count)
-    ids = (id for id in sample(model, prompt, count) if id < tokenizer.vocab_size)  # no padding
-    return tokenizer.decode(ids).decode(errors="replace")
+    return continued(model, text, PROMPT, count)
+
+
+def continued(model: Transformer, text: Text, prompt: str, tokens: int) -> str:
+    """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed."""
+    tokenizer = text.tokenizer
+    ids = [tokenizer.eod_id, *tokenizer.encode(prompt.encode()).tolist()]
+    written = (id for id in sample(model, ids, tokens) if id < tokenizer.vocab_size)  # no padding
+    return tokenizer.decode(written).decode(errors="replace")

@@ -51,7 +51,7 @@ def give_verdicts(request: Request, console: Console) -> list[Verdict]:
     baseline, baseline_note = choose_baseline(names, request.baseline)
     arms, arms_note = choose_arms(names, baseline, request.compare)
     runs = read_runs(table, [baseline, *arms], request.arm_column, request.metric)
-    question = build(runs, baseline, arms, request.rule.higher_is_better)
+    question = build(runs, baseline, arms, request.rule.higher_is_better, request.rule.fixed)
     verdicts = judge(question.pairs(), request.rule)
     worth, worth_notes = _worth(question, verdicts, request.rule)
     notes = [note for note in (baseline_note, arms_note) if note]
@@ -110,9 +110,11 @@ def _multiplier(
     if any(not 0 < end < math.inf for end in ends):
         return None
     worst, best = ends if rule.higher_is_better else reversed(ends)
+    # An arm with fewer seeds than the curve: what those seeds do to both is taken out.
+    own = arm.mean() * (level.mean() / level.mean(list(arm.runs)))
     values = [
         compute_multiplier(compute, losses, loss(metric), arm.flops)
-        for metric in (arm.mean(), worst, best)
+        for metric in (own, worst, best)
     ]
     return words.Worth(*values)
 

@@ -53,13 +53,18 @@ class Side:
         """The seeds that are not healthy."""
         return [seed for seed, run in self.runs.items() if run.status]
 
-    def metrics(self) -> np.ndarray:
-        """A value a seed, shape (seeds,)."""
-        return np.array([run.metric for run in self.runs.values()])
+    @property
+    def early(self) -> bool:
+        """Whether fewer seeds are no accident: the arm was decided, or failed."""
+        return bool(self.status) or any(run.stopped for run in self.runs.values())
 
-    def mean(self) -> float:
+    def metrics(self, seeds: Sequence[str] | None = None) -> np.ndarray:
+        """A value a seed, shape (seeds,); only of some seeds if given."""
+        return np.array([self.runs[seed].metric for seed in (seeds or self.runs)])
+
+    def mean(self, seeds: Sequence[str] | None = None) -> float:
         """Geometric mean of the metric, which differences of logarithms compare."""
-        return math.exp(np.log(self.metrics()).mean())
+        return math.exp(np.log(self.metrics(seeds)).mean())
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ class Question:
     def pairs(self) -> list[Pairs]:
         """What :func:`mytnano.stats.judge` takes."""
         return [
-            Pairs(arm.name, arm.metrics(), level.metrics(), arm.status) for arm, level in self.arms
+            Pairs(arm.name, arm.metrics(), level.metrics(list(arm.runs)), arm.status)
+            for arm, level in self.arms
         ]
 
 
@@ -132,12 +138,15 @@ def listing(names: Sequence[str], most: int = 12) -> str:
     return f"the arms are {', '.join(names[:most])}{more}"
 
 
-def build(runs: Sequence[Run], baseline: str, arms: Sequence[str], higher: bool) -> Question:
+def build(
+    runs: Sequence[Run], baseline: str, arms: Sequence[str], higher: bool, fixed: bool = False
+) -> Question:
     """Choose learning rates, match compute, pair seeds.
 
     Args:
         runs: of the baseline and the arms.
         higher: whether a higher metric is better.
+        fixed: the number of seeds was fixed, so no arm may have been stopped.
 
     Raises:
         UserError: a run stands twice, seeds are not paired, or the baseline is not healthy.
@@ -152,10 +161,10 @@ def build(runs: Sequence[Run], baseline: str, arms: Sequence[str], higher: bool)
     sides = [_arm(name, [run for run in runs if run.arm == name], higher) for name in arms]
     paired = [(side, _nearest(side, levels)) for side in sides]
     for side, level in paired:
-        _check_seeds(side, level)
+        _check_seeds(side, level, fixed)
     compared = [level for level in levels if any(level is other for _, other in paired)]
     notes = [*_rate_notes([*compared, *sides]), *_edge_notes([*levels, *sides], len(levels) > 1)]
-    notes += [*_unfit_notes(sides), *_compute_notes(paired)]
+    notes += [*_unfit_notes(sides), *_early_notes(paired), *_compute_notes(paired)]
     return Question(levels, paired, notes)
 
 
@@ -237,16 +246,30 @@ def _nearest(side: Side, levels: list[Side]) -> Side:
     return min(levels, key=lambda level: abs(math.log(level.flops or 1.0) - spent))
 
 
-def _check_seeds(side: Side, level: Side) -> None:
+def _check_seeds(side: Side, level: Side, fixed: bool) -> None:
     lacking = [seed for seed in level.runs if seed not in side.runs]
     extra = [seed for seed in side.runs if seed not in level.runs]
-    if lacking or extra:
-        parts = [f"{side.name} lacks {_listed(lacking)}"] * bool(lacking)
-        parts += [f"{level.name} lacks {_listed(extra)}"] * bool(extra)
-        raise UserError(
-            f"{side.name} and the baseline {level.name} need the same seeds, but "
-            f"{' and '.join(parts)}; run these, or remove their pairs"
-        )
+    if not (lacking or extra) or (not extra and _stopped_early(side, level, fixed)):
+        return
+    parts = [f"{side.name} lacks {_listed(lacking)}"] * bool(lacking)
+    parts += [f"{level.name} lacks {_listed(extra)}"] * bool(extra)
+    raise UserError(
+        f"{side.name} and the baseline {level.name} need the same seeds, but "
+        f"{' and '.join(parts)}; run these, or remove their pairs"
+    )
+
+
+def _stopped_early(side: Side, level: Side, fixed: bool) -> bool:
+    """Whether an arm has the baseline's first seeds and the file says why it has no more.
+
+    The e-process may stop whenever it likes, so later pairs are not missed. A number of seeds that
+    was fixed may not. An arm that failed has its status as its verdict, whatever its seeds.
+    """
+    if side.status:
+        return True
+    whole = all(seed_key(seed)[0] == 0 for seed in level.runs)  # numbers have an order of their own
+    first = list(level.runs)[: len(side.runs)] == list(side.runs)
+    return side.early and whole and first and not fixed
 
 
 def seed_key(seed: str) -> tuple[int, int, str]:
@@ -297,6 +320,15 @@ def _unfit_notes(sides: list[Side]) -> list[str]:
         f"{_listed(side.unfit)}"
         for side in sides
         if side.unfit
+    ]
+
+
+def _early_notes(paired: list[tuple[Side, Side]]) -> list[str]:
+    return [
+        f"{side.name} was decided after the first {len(side.runs)} of {len(level.runs)} seeds, so "
+        f"later ones of {level.name} are not used for it"
+        for side, level in paired
+        if not side.status and len(side.runs) < len(level.runs)
     ]
 
 

@@ -14,6 +14,9 @@ from mytnano.stats.verdict import UNFIT
 HEALTHY = ("", "healthy", "ok", "finished", "completed")
 """Words in a status column that say nothing against a run."""
 
+STOPPED, RUNNING = ("decided", "yes", "true", "1"), ("", "no", "false", "0")
+"""Words in a column ``stopped``: the arm has fewer seeds because it was decided; or it has not."""
+
 _SEPARATORS = ",;\t"
 
 
@@ -26,6 +29,7 @@ class Run:
         metric: a positive number; NaN only if ``status`` says why there is none.
         lr, flops: None where the file has no such column.
         status: empty for a healthy run, else one of ``UNFIT``.
+        stopped: the file says that the arm got no more seeds, as it was decided.
     """
 
     line: int
@@ -35,6 +39,7 @@ class Run:
     lr: float | None = None
     flops: float | None = None
     status: str = ""
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,15 @@ def _run(table: Table, line: int, row: dict[str, str], arm_column: str, metric: 
         _positive(row, "lr", where),
         _positive(row, "flops", where),
         status,
+        _stopped(row.get("stopped", ""), where),
     )
+
+
+def _stopped(text: str, where: str) -> bool:
+    word = text.lower()
+    if word in STOPPED or word in RUNNING:
+        return word in STOPPED
+    raise UserError(f"{where}: stopped is '{text}', but it is empty, or '{STOPPED[0]}'; mend it")
 
 
 def _seed(text: str) -> str:

@@ -54,6 +54,29 @@ def _said(v: Verdict, baseline: str, rule: Rule) -> str:
     return f"{v.name} against {baseline} is unresolved: {_unresolved(v, seeds, rule)}"
 
 
+def interaction(v: Verdict, whole: str, parts: str, rule: Rule) -> str:
+    """What is said of what several changes do together beyond the sum of what each does alone.
+
+    Args:
+        v: on the difference of ``whole`` from that sum; better is more than the sum.
+        whole: name of all changes together. parts: their names.
+    """
+    if v.verdict in UNFIT:
+        return f"no interaction is known: {whole} or one of {parts} has {v.verdict}"
+    seeds = f"{v.pairs} paired seed{'s' * (v.pairs != 1)}"
+    if v.verdict in ("better", "worse"):
+        beyond = "better" if v.verdict == "better" else "worse"
+        return f"{whole} is {beyond} than the sum of {parts} by {_size(v)}, {seeds}, {_p(v, rule)}"
+    if v.verdict == "identical":
+        return f"{whole} is the sum of {parts} to the last bit: {seeds}"
+    if v.verdict == "equivalent":
+        return (
+            f"{whole} is the sum of {parts}: an interaction of {difference(v)} % {interval(v)} is "
+            f"inside the margin of {rule.margin:g} %, {seeds}"
+        )
+    return f"the interaction of {parts} is unresolved: {_unresolved(v, seeds, rule)}"
+
+
 def _size(v: Verdict) -> str:
     """``0.80 % [0.50, 1.10]``: how much, where the direction has been said."""
     assert v.difference is not None

@@ -79,6 +79,9 @@ STYLE = {
 SCALE = 1.3 / 16
 """CSS rem of a unit of a figure at its largest: 11-unit text is a little smaller than prose."""
 
+PIXELS = 1.2
+"""Pixels of a unit of a figure that stands on its own."""
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -100,6 +103,28 @@ def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Figure
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue(), alt, size)
+
+
+def standalone(svg: str) -> str:
+    """A figure of :func:`draw` as a file of its own: light colours on paper, a margin and a font.
+
+    On a page of its own the drawing has none of the report's.
+    """
+    for name, colour in LIGHT.items():
+        svg = svg.replace(f"var(--{name})", colour)
+    head, box, body = re.split(r'viewBox="0 0 ([\d.]+ [\d.]+)"', svg, maxsplit=1)
+    width, height = box.split()
+    wide, high = float(width) + 32, float(height) + 24
+    frame = f'width="{PIXELS * wide:.0f}" height="{PIXELS * high:.0f}" '
+    frame += f'viewBox="-16 -12 {wide:g} {high:g}"'
+    ground = (
+        f'<style>text{{font-family:"DejaVu Sans",Verdana,sans-serif}}'
+        f".struck text{{text-decoration:line-through}}</style>"
+        f'<rect x="-16" y="-12" width="100%" height="100%" fill="{LIGHT["paper"]}"/>'
+    )
+    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    opening, _, drawing = body.partition(">")
+    return f"{head}{frame}{opening}>{ground}{drawing}\n"
 
 
 def axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -1,0 +1,70 @@
+"""The regions about the log's claims: the ledger's verdicts, and what they rest on."""
+
+from __future__ import annotations
+
+from generator.tables import Project, bullets, conditions, paragraphs, table
+from mytnano.claims.evidence import Evidence
+from mytnano.claims.judge import Judged, judge
+from mytnano.claims.ledger import chosen
+from mytnano.claims.show import MARKS, summary
+
+FOLDER = "src/mytnano/claims/evidence"
+
+
+def judged(project: Project) -> list[Judged]:
+    """Every claim, by the evidence of the tree."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    return [judge(claim, evidence) for claim in chosen(())]
+
+
+def overview(project: Project) -> str:
+    """How many have which verdict, and how our predictions fared."""
+    return f"Of the log's 56 claims: {summary(judged(project))}."
+
+
+def verdicts(project: Project) -> str:
+    """A row a claim."""
+    rows = [
+        (
+            each.claim.id,
+            each.claim.says + (f" ({each.claim.printed})" if each.claim.printed else ""),
+            f"**{each.verdict}**" if each.verdict != "not run" else each.verdict,
+            _predicted(each),
+        )
+        for each in judged(project)
+    ]
+    return table(("claim", "the log says", "verdict", "predicted"), rows)
+
+
+def _predicted(each: Judged) -> str:
+    if each.claim.predict is None:
+        return ""
+    came = {True: ", rightly", False: ", wrongly", None: ""}[each.as_predicted]
+    return f"{each.claim.predict} ({each.claim.p:g}){came}"
+
+
+def reasons(project: Project) -> str:
+    """What decided each claim, part by part, and what the others need."""
+    parts = []
+    for each in judged(project):
+        lines = [f"`{MARKS[finding.state]}` {finding.sentence}" for finding in each.findings]
+        if each.claim.needs:
+            lines.append(f"needs {each.claim.needs}")
+        parts += [f"**{each.claim.id}** {each.claim.says}: {each.verdict}.", bullets(lines)]
+    return paragraphs(*parts)
+
+
+def sources(project: Project) -> str:
+    """Every evidence file with its conditions."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    rows = []
+    for name in evidence.names():
+        found = evidence[name] or {}
+        spent = found.get("core_minutes")
+        rows.append(
+            (f"`{name}`", found.get("question", ""), spent and f"{spent:.0f}",
+             conditions(found.get("environment")))
+        )  # fmt: skip
+    if not rows:
+        return "No evidence is published in this tree: `mytnano claims run CLAIM` makes it."
+    return table(("file", "question", "core minutes", "made on"), rows, ("core minutes",))

@@ -1,0 +1,138 @@
+"""Costs that the log claims: seconds of training steps, side by side on a machine that is quiet.
+
+Contestants are interleaved, each with its own compiled or eager step, and medians are compared;
+compiling itself is not counted. :mod:`mytnano.ladder.attention_cost` measures attention alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from mytnano.config import ModelConfig, RunConfig
+from mytnano.designs.baselines import SMALL
+from mytnano.ladder import attention_cost
+from mytnano.ladder.environment import environment
+from mytnano.training.engine import Engine
+
+WIDTHS = (128, 512)
+TOKENS = 2048
+"""Tokens of one step."""
+CONTEXT = 256
+ROUNDS = 7
+
+LOGGED_TEXT = 1024
+"""Bytes of one window, for bytes and for tokens alike: the log's thousand characters."""
+VOCABULARY = 100_352
+BYTES_PER_TOKEN = 4.674
+"""Of cl100k_base on the log's own text, WikiText-103."""
+
+Step = Callable[[], None]
+
+
+def measure_costs(precision: str, device: str) -> dict[str, Any]:
+    """Everything; a few minutes on two cores."""
+    return {
+        "rmsnorm": {"ratios": _ratios("layernorm", "rmsnorm", _norm, precision, device)},
+        "compile": {"ratios": _ratios(False, True, _compiled, precision, device)},
+        "tokenizer": tokenizer(precision, device),
+        "attention": attention_cost.measure(device),
+        "tokens": TOKENS,
+        "context": CONTEXT,
+        "rounds": ROUNDS,
+        "environment": environment(device, precision),
+    }
+
+
+def _norm(kind: object, config: RunConfig) -> RunConfig:
+    return config.but(model={"norm": kind})
+
+
+def _compiled(on: object, config: RunConfig) -> RunConfig:
+    return config.but(train={"compile": on})
+
+
+def _ratios(
+    before: object, after: object, change: Callable[[object, RunConfig], RunConfig],
+    precision: str, device: str,
+) -> dict[str, float]:  # fmt: skip
+    """Width -> speed of ``after`` over that of ``before``."""
+    found = {}
+    for width in WIDTHS:
+        base = sized(width, 1024, CONTEXT, precision, device)
+        steps = {name: stepper(change(name, base), TOKENS) for name in (before, after)}
+        seconds = interleaved(steps)
+        found[str(width)] = seconds[before] / seconds[after]
+    return found
+
+
+def sized(width: int, vocabulary: int, context: int, precision: str, device: str) -> RunConfig:
+    """Four blocks of the baseline's kind."""
+    model = ModelConfig.model_validate(
+        {
+            **SMALL.model.model_dump(), "width": width, "layers": 4, "heads": width // 32,
+            "kv_heads": width // 32, "ffn_width": 4 * width, "vocab_size": vocabulary,
+            "context": context,
+        }
+    )  # fmt: skip
+    return SMALL.but(model=model.model_dump(), train={"precision": precision, "device": device})
+
+
+def tokenizer(precision: str, device: str) -> dict[str, float]:
+    """The same text in bytes and in cl100k tokens, through a model as the log's: width 128.
+
+    ``blocks_speed_up`` leaves the head out, by a vocabulary of 256 in both.
+    """
+    windows = 2
+    tokens = round(LOGGED_TEXT / BYTES_PER_TOKEN)
+
+    def seconds(vocabulary: int) -> tuple[float, float]:
+        steps = {
+            "bytes": stepper(
+                sized(128, 256, LOGGED_TEXT, precision, device), windows * LOGGED_TEXT
+            ),
+            "tokens": stepper(sized(128, vocabulary, tokens, precision, device), windows * tokens),
+        }
+        found = interleaved(steps)
+        return found["bytes"], found["tokens"]
+
+    of_bytes, of_tokens = seconds(256)
+    whole_bytes, whole_tokens = seconds(VOCABULARY)
+    return {
+        "bytes_per_token": BYTES_PER_TOKEN,
+        "vocabulary": VOCABULARY,
+        "blocks_speed_up": of_bytes / of_tokens,
+        "whole_speed_up": whole_bytes / whole_tokens,
+    }
+
+
+def stepper(config: RunConfig, tokens: int) -> Step:
+    """A full optimizer step on random ids, compiled and warmed up."""
+    engine = Engine(config)
+    shape = (max(1, tokens // config.model.context), config.model.context)
+    ids = torch.randint(config.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    ids = ids.to(config.train.device)
+
+    def step() -> None:
+        engine.gradients(ids, ids)
+        engine.update(1e-3).item()  # waits for the device
+
+    for _ in range(2):
+        step()
+    return step
+
+
+def interleaved(steps: Mapping[object, Step]) -> dict[object, float]:
+    """Median seconds of each, taken in turns."""
+    times: dict[object, list[float]] = {name: [] for name in steps}
+    for _ in range(ROUNDS):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            for _ in range(3):
+                step()
+            times[name].append((time.perf_counter() - started) / 3)
+    return {name: statistics.median(values) for name, values in times.items()}

@@ -1,0 +1,58 @@
+"""Evidence files: what ablations and measurements found, as shipped or as run here.
+
+A file in the user's own folder goes before the shipped one of the same name. What is in them:
+:mod:`mytnano.claims.gather`, :mod:`mytnano.claims.costs`, :mod:`mytnano.claims.rates`.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from mytnano.errors import UserError
+
+FILE = "evidence.json"
+
+
+class Evidence:
+    """All evidence there is: shipped with the package, and made by ``mytnano claims run``.
+
+    Attributes:
+        own: folder of one's own evidence, ``<name>/evidence.json``.
+        shipped: folder of ours, ``<name>.json``.
+    """
+
+    def __init__(self, own: Path | None = None, shipped: Traversable | None = None) -> None:
+        self.own = own
+        self.shipped = shipped or resources.files("mytnano.claims") / "evidence"
+
+    def __getitem__(self, name: str) -> dict[str, Any] | None:
+        """The content of a file, or None where nothing was run.
+
+        Raises:
+            UserError: one's own file is damaged.
+        """
+        if self.own is not None and (path := self.own / name / FILE).exists():
+            try:
+                return json.loads(path.read_bytes())
+            except ValueError:
+                raise UserError(f"{path} is damaged: delete it and run the claim again") from None
+        file = self.shipped / f"{name}.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def source(self, name: str) -> str:
+        """Where the content comes from: a path of one's own, or the package's file."""
+        if self.own is not None and (path := self.own / name / FILE).exists():
+            return str(path)
+        return f"src/mytnano/claims/evidence/{name}.json"
+
+    def names(self) -> list[str]:
+        """Every ablation and measurement with evidence."""
+        files = (file.name for file in self.shipped.iterdir()) if self.shipped.is_dir() else ()
+        found = {name.removesuffix(".json") for name in files if name.endswith(".json")}
+        if self.own is not None and self.own.is_dir():
+            found |= {path.parent.name for path in self.own.glob(f"*/{FILE}")}
+        return sorted(found)

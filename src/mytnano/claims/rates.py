@@ -1,0 +1,79 @@
+"""The log's fixed learning rates against a tuned one, by the lab's rule, on one sound design.
+
+A rate is not a design choice, so the lab tunes it and takes no rate for an arm. Here it is the
+question: the same runs, seeds and rule, with the rate given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from mytnano.config import DataConfig
+from mytnano.lab.cells import Bench
+from mytnano.lab.plan import Arm, make_plan
+from mytnano.lab.spec import read_spec
+from mytnano.ladder.cells import Where
+from mytnano.ladder.environment import choose_device, count_workers, environment
+from mytnano.stats.differences import Pairs
+from mytnano.stats.verdict import UNFIT, Rule, judge
+from mytnano.training.precision import choose_precision, tokens_per_second
+from mytnano.verdicts import words
+
+LOGGED = (1e-5, 2e-5, 3e-4)
+SEEDS = 8
+QUESTION = {
+    "arms": {"twin": {"salt": "rates"}}, "test_bytes": 2**17, "validation_bytes": 2**16,
+}  # fmt: skip
+"""Gives budget and text; the arm only makes it a question."""
+
+
+def measure_rates(
+    folder: Path, console: Console, device: str, workers: int | None
+) -> dict[str, Any]:
+    """Verdicts on the log's rates, as the lab's answers have them."""
+    spec = read_spec(QUESTION)
+    device = choose_device(device)
+    precision, _ = choose_precision(device)
+    where = Where(DataConfig(corpus=spec.corpus, split=spec.split), folder, precision, device)
+    speed = tokens_per_second(precision, device, 1)
+    bench = Bench(where, count_workers(workers, device), speed, console)
+    design = make_plan(spec, where).baseline.config
+    tuned = Arm("tuned", design)
+
+    rate = bench.tune((tuned,), spec.tuning_seeds, spec.margin)["tuned"]
+    arms = {tuned: rate.lr} | {Arm(f"lr-{lr:g}", design): lr for lr in LOGGED}
+    jobs = {
+        (arm.name, seed): bench.job(arm, lr, seed, "confirmed")
+        for arm, lr in arms.items()
+        for seed in range(SEEDS)
+    }
+    results = bench.train(list(jobs.values()))
+    runs = {arm.name: [results[jobs[arm.name, seed].name] for seed in range(SEEDS)] for arm in arms}
+    rule = Rule(alpha=spec.alpha, margin=spec.margin)
+    verdicts = judge([_pairs(arm.name, runs) for arm in arms if arm is not tuned], rule)
+    return {
+        "question": "Do the log's fixed learning rates suffice?",
+        "arms": [
+            words.as_json(each, words.sentence(each, f"the tuned {rate.lr:g}", rule), None)
+            for each in verdicts
+        ],
+        "lr": rate.lr,
+        "lr_points": rate.tuned.points,
+        "train_bytes": spec.train_bytes,
+        "corpus": spec.corpus,
+        "core_minutes": sum(result["seconds"] for result in results.values()) / 60,
+        "environment": environment(device, precision),
+    }
+
+
+def _pairs(name: str, runs: dict[str, list[dict[str, Any]]]) -> Pairs:
+    status = next((bad for bad in UNFIT if bad in {run["status"] for run in runs[name]}), "")
+    scores, base = (
+        np.array([run["test_bpb"] or 0.0 for run in runs[arm]], dtype=float)
+        for arm in (name, "tuned")
+    )
+    return Pairs(name, scores, base, status)

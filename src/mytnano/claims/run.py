@@ -1,0 +1,90 @@
+"""``mytnano claims run``: the ablations and measurements that claims rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+
+from mytnano.claims.costs import measure_costs
+from mytnano.claims.evidence import FILE
+from mytnano.claims.gather import write_evidence
+from mytnano.claims.ledger import Claim, question_file
+from mytnano.claims.rates import measure_rates
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
+from mytnano.lab import ablate
+from mytnano.ladder.environment import choose_device
+from mytnano.training.precision import choose_precision
+
+OF_COSTS = {
+    "speed_up_is_quadratic", "rmsnorm_is_faster", "flash_is_faster_at_128",
+    "flash_is_faster_at_4096", "flash_is_smaller", "compiling_pays",
+}  # fmt: skip
+OF_RATES = {"small_rates_suffice"}
+OF_ABLATIONS = {
+    "bigram_is_the_count": ("context",),
+    "gradients_vanish": ("depth",),
+    "rank_survives": ("depth",),
+    "no_design_diverged": ("init",),
+    "tokens_are_a_quarter": ("tokenizer",),
+    "tokenizer_outweighs_parts": ("tokenizer", "relu-gelu", "rmsnorm", "kv-heads", "activation"),
+}
+"""What checks rest on; those that are not here need no run, or only the shipped twins."""
+
+COSTS, RATES = "costs", "rates"
+
+
+def needed(claims: Sequence[Claim]) -> list[str]:
+    """Names of the ablations and measurements that claims rest on, each once."""
+    names: dict[str, None] = {}
+    for claim in claims:
+        for part in claim.parts:
+            if part.ablation:
+                names[part.ablation] = None
+            for name in OF_ABLATIONS.get(part.check, ()):
+                names[name] = None
+            if part.check in OF_COSTS:
+                names[COSTS] = None
+            if part.check in OF_RATES:
+                names[RATES] = None
+    return list(names)
+
+
+def run_claims(
+    claims: Sequence[Claim], out: Path, console: Console, device: str, workers: int | None
+) -> None:
+    """Make the evidence of some claims in ``out``, a folder each; what is finished is not repeated.
+
+    Raises:
+        UserError: a claim has nothing to run, or a run cannot be made.
+    """
+    names = needed(claims)
+    if not names:
+        said = "; ".join(
+            f"{claim.id}: {claim.needs or 'decided without a run'}" for claim in claims
+        )
+        raise UserError(f"there is nothing to run ({said})")
+    for name in names:
+        folder = out / name
+        if (folder / FILE).exists():
+            console.print(f"{name}: finished", highlight=False)
+            continue
+        console.print(f"{name}:", style="bold", highlight=False)
+        _make(name, folder, console, device, workers)
+
+
+def _make(name: str, folder: Path, console: Console, device: str, workers: int | None) -> None:
+    if name == COSTS:
+        device = choose_device(device)
+        precision, _ = choose_precision(device)
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(folder / FILE, measure_costs(precision, device))
+    elif name == RATES:
+        atomic_write_json(folder / FILE, measure_rates(folder, console, device, workers))
+    else:
+        with resources.as_file(question_file(name)) as path:
+            ablate(path, folder, console, device, workers)
+        write_evidence(folder)

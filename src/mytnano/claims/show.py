@@ -1,0 +1,94 @@
+"""The claims in the terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mytnano.claims.evidence import Evidence
+from mytnano.claims.judge import Judged, score
+from mytnano.claims.ledger import VERDICT_WORDS
+
+STYLES = {"holds": "green", "refuted": "red", "partly": "yellow", "not run": "dim"}
+MARKS = {"holds": "+", "refuted": "-", "open": "?", "missing": " "}
+
+
+def as_json(judged: Sequence[Judged], evidence: Evidence) -> list[dict[str, Any]]:
+    """A value a claim: what is said, decided, predicted and found, and what it rests on."""
+    return [
+        {
+            **each.claim.model_dump(exclude={"parts"}),
+            "verdict": each.verdict,
+            "as_predicted": each.as_predicted,
+            "parts": [
+                {
+                    **part.model_dump(exclude_defaults=True),
+                    "state": finding.state,
+                    "sentence": finding.sentence,
+                    "evidence": finding.source,
+                }
+                for part, finding in zip(each.claim.parts, each.findings, strict=True)
+            ],
+            "core_minutes": minutes(each, evidence),
+        }
+        for each in judged
+    ]
+
+
+def minutes(judged: Judged, evidence: Evidence) -> float | None:
+    """Core minutes of the ablations behind a claim, shared ones counted whole; None without."""
+    found = [evidence[name] for name in judged.claim.questions]
+    spent = [answer["core_minutes"] for answer in found if answer]
+    return sum(spent) if spent else None
+
+
+def print_claims(judged: Sequence[Judged], console: Console) -> None:
+    """A row a claim, and how our predictions fared."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("claim", "the log says", "verdict", "predicted"):
+        table.add_column(name, no_wrap=name != "the log says")
+    for each in judged:
+        verdict = Text(each.verdict, STYLES.get(each.verdict, ""))
+        table.add_row(each.claim.id, each.claim.says, verdict, each.claim.predict or "")
+    console.print(table)
+    console.print(summary(judged), highlight=False, soft_wrap=True)
+
+
+def summary(judged: Sequence[Judged]) -> str:
+    """How many have which verdict, and the score of our predictions."""
+    counts = [(word, sum(each.verdict == word for each in judged)) for word in VERDICT_WORDS]
+    told = ", ".join(f"{count} {word}" for word, count in counts if count)
+    right, tested, brier = score(judged)
+    if not tested:
+        return told
+    scored = f", Brier score {brier:.2f}" if brier is not None else ""
+    return f"{told}; of {tested} predictions {right} came true{scored}"
+
+
+def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:
+    """One claim with every part and what it rests on."""
+    claim = judged.claim
+    lines = [f"{claim.id} (stage {claim.stage}): {claim.says}"]
+    if claim.printed:
+        lines.append(f"printed: {claim.printed}")
+    lines.append(f"verdict: {judged.verdict}")
+    if claim.predict:
+        right = judged.as_predicted
+        came = "" if right is None else f"; {'came true' if right else 'did not come true'}"
+        lines.append(f"predicted: {claim.predict}, with probability {claim.p:g}{came}")
+    lines += [f"  [{MARKS[each.state]}] {each.sentence}" for each in judged.findings]
+    lines += [f"evidence: {source}" for source in judged.sources]
+    spent = minutes(judged, evidence)
+    if spent:
+        lines.append(f"compute: {spent:.0f} core minutes")
+    if claim.needs:
+        lines.append(f"needs: {claim.needs}")
+    elif judged.verdict == "not run":
+        lines.append(f"`mytnano claims run {claim.id}` runs what is missing")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,5 @@
+"""``python -m mytnano.cli``."""
+
+from mytnano.cli import main
+
+main()

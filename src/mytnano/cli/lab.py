@@ -1,0 +1,113 @@
+"""Verbs of the lab: ablate, claims, verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mytnano.cli.shared import split_names, tell
+
+
+def ablate(
+    question: Annotated[
+        str | None, typer.Argument(help="A YAML file or a built-in question; none lists those.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=VALUE", help="Replace fields of it, such as seeds=40."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for runs and answer; default: out/ablate-QUESTION."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+    fleet: Annotated[
+        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+    ] = "auto",
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
+    ] = False,
+) -> None:
+    """Answer a design question: better, worse, equivalent or unresolved, with an interval.
+
+    Rates are tuned per arm, seeds are paired, and the rule looks after every few seeds until it can
+    decide. Stopped or killed, the same command continues. docs/lab.md says how to ask.
+    """
+    from mytnano.lab import ablate as answered
+    from mytnano.lab.spec import builtin_names, overrides, read_spec
+
+    console = Console()
+    if question is None:
+        for name in builtin_names():
+            tell(console, f"{name}: {read_spec(name).question}")
+        return
+    folder = out or Path("out") / f"ablate-{Path(question).stem}"
+    answered(question, folder, console, device, workers, time, fleet, **overrides(fields or []))
+    tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
+
+
+def claims(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[run] [CLAIM]...", help="Claims such as C13; none lists all."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Everything that is known, as JSON.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of your own evidence, which goes before ours.")
+    ] = Path("out/claims"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+    ] = None,
+) -> None:
+    """The 56 claims of the log: what decides each, its verdict, and whether we predicted it.
+
+    `mytnano claims run C13` repeats the runs that a claim rests on.
+    """
+    from mytnano.claims.command import give_claims
+
+    give_claims(tuple(words or ()), json, out, device, workers, Console())
+
+
+def verdict(
+    results: Annotated[Path, typer.Argument(help="CSV file with columns arm, seed and metric.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="Arm to compare with; default: 'baseline', or the first.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Arms to judge, with commas; default: all others.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Column of the metric.")] = "metric",
+    arm: Annotated[str, typer.Option(help="Column that names the arm.")] = "arm",
+    margin: Annotated[
+        float, typer.Option(help="Percent of the baseline that would not matter.")
+    ] = 0.3,
+    alpha: Annotated[float, typer.Option(help="Highest chance of a false verdict.")] = 0.01,
+    higher_is_better: Annotated[
+        bool, typer.Option("--higher-is-better", help="For metrics such as accuracy.")
+    ] = False,
+    fixed: Annotated[
+        bool,
+        typer.Option("--fixed", help="Paired t-test; the number of seeds was fixed before."),
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+) -> None:
+    """Judge the runs of any trainer: better, worse, equivalent, identical or unresolved.
+
+    Optional columns: lr, flops, status. docs/verdicts.md says what each verdict means.
+    """
+    from mytnano.stats import Rule
+    from mytnano.verdicts.command import Request, give_verdicts
+
+    rule = Rule(alpha=alpha, margin=margin, higher_is_better=higher_is_better, fixed=fixed)
+    arms = split_names(compare or [])
+    give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())

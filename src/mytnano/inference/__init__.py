@@ -1,0 +1,1 @@
+"""What one does with a finished run: continue text, score text, choose between sentences."""

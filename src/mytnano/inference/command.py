@@ -1,0 +1,234 @@
+"""``mytnano sample`` and ``mytnano eval``: what is printed, and what is written where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
+from mytnano.inference.documents import (
+    FEWEST,
+    LEVEL,
+    Evaluation,
+    as_json,
+    evaluate,
+    read_texts,
+)
+from mytnano.inference.generate import Sampling, Speaker, generate, start
+from mytnano.inference.load import LoadedRun, load_run
+from mytnano.inference.pairs import LEVEL as PAIRS_LEVEL
+from mytnano.inference.pairs import advantages, grouping, read_pairs, shares
+from mytnano.model.cache import why_no_cache
+from mytnano.text.readers import read_bytes
+
+EXTREMES = 5
+"""Documents at each end of the table."""
+
+FIRST_BYTES = 48
+"""Of a document, in the table."""
+
+ROWS = 64
+"""Continuations that are computed at a time."""
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What ``mytnano sample`` was asked for."""
+
+    run: Path
+    prompts: tuple[str, ...]
+    batch: Path | None
+    count: int
+    tokens: int
+    sampling: Sampling
+    cached: bool
+    device: str
+
+
+def sample(request: SampleRequest, say: Callable[[str], None]) -> None:
+    """Print continuations to standard output, one alone as it comes; ``say`` hears of the rest.
+
+    Raises:
+        UserError: no such run or file of prompts, or a temperature, k or p that is none.
+    """
+    run = load_run(request.run, request.device)
+    prompts = [p.encode(errors="surrogateescape") for p in request.prompts]
+    if request.batch is not None:
+        prompts += read_bytes(request.batch).splitlines()
+        if not prompts:
+            raise UserError(f"'{request.batch}' is empty: write one prompt a line")
+    prompts = [p for p in prompts or [b""] for _ in range(request.count)]
+    starts = [start(run.tokenizer, prompt) for prompt in prompts]
+    cached = request.cached
+    if cached and (reason := why_no_cache(run.config.model)):
+        say(f"no cache is kept, as {reason}: every token costs a whole window")
+        cached = False
+    context = run.config.model.context
+    if max(map(len, starts)) + request.tokens > context:
+        say(
+            f"the model was trained on windows of {context} tokens: when one is full, its oldest "
+            "quarter is forgotten and the rest is read again"
+        )
+    out = sys.stdout
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="replace")  # a terminal that cannot show a character
+    if len(starts) == 1:
+        out.write(prompts[0].decode(errors="replace"))
+        for text in stream(run, starts[0], request.tokens, request.sampling, cached):
+            out.write(text)
+            out.flush()
+        out.write("\n")
+        return
+    for begin in range(0, len(starts), ROWS):
+        part = slice(begin, begin + ROWS)
+        # Each part has streams of its own, so that its draws are not those of the part before.
+        sampling = Sampling(**{**asdict(request.sampling), "seed": request.sampling.seed + begin})
+        texts = batch(run, starts[part], request.tokens, sampling, cached)
+        for number, (prompt, text) in enumerate(zip(prompts[part], texts, strict=True), begin + 1):
+            out.write(f"--- {number} of {len(starts)}\n{prompt.decode(errors='replace')}{text}\n")
+        out.flush()
+
+
+def stream(run: LoadedRun, ids: list[int], tokens: int, sampling: Sampling, cached: bool):
+    """Yield the text of one continuation as it comes, up to the end of the document."""
+    speaker, end = Speaker(run.tokenizer), run.tokenizer.eod_id
+    for step in generate(run.model, [ids], tokens, sampling, lambda row, id: id == end, cached):
+        if text := speaker.say(step[0]):
+            yield text
+    yield speaker.end()
+
+
+def batch(
+    run: LoadedRun, starts: list[list[int]], tokens: int, sampling: Sampling, cached: bool
+) -> list[str]:
+    """The texts of many continuations, each up to the end of its document."""
+    speakers = [Speaker(run.tokenizer) for _ in starts]
+    texts, end = [""] * len(starts), run.tokenizer.eod_id
+    for step in generate(run.model, starts, tokens, sampling, lambda row, id: id == end, cached):
+        for row, id in step.items():
+            texts[row] += speakers[row].say(id)
+    return [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
+
+
+def eval_text(
+    path: Path,
+    text: Path | None,
+    corpus: str | None,
+    split: str,
+    json: Path | None,
+    per_token: bool,
+    device: str,
+    console: Console,
+) -> None:
+    """Score a run on text; print totals and the extremes, and write everything to ``json``.
+
+    Raises:
+        UserError: no such run or text.
+    """
+    run = load_run(path, device)
+    texts = read_texts(run, text, corpus, split)
+    for note in texts.notes:
+        tell(console, note)
+    found = evaluate(run, texts.documents)
+    score = found.score
+    tell(
+        console,
+        f"{run.name} on {texts.name}: {score.bits_per_byte:.4f} bits per byte"
+        + interval_words(found)
+        + f", loss {score.loss:.4f} nats per token, accuracy {score.accuracy:.1%}; "
+        f"{len(texts.documents):,} documents, {score.bytes:,} bytes, {score.tokens:,} tokens",
+    )
+    if len(texts.documents) > 1:
+        console.print(extremes(texts.documents, found))
+    if json is not None:
+        atomic_write_json(json, as_json(run, texts, found, per_token), indent=None)
+        tell(console, f"written to {json}")
+
+
+def interval_words(found: Evaluation) -> str:
+    """The interval, or why there is none."""
+    if found.interval:
+        low, high = found.interval
+        return f" [{low:.4f}, {high:.4f}] ({LEVEL:.0%}, bootstrap over documents)"
+    if len(found.document_tokens) < FEWEST:
+        return f" (no interval: a bootstrap needs {FEWEST} documents)"
+    return " (no interval: the documents are all alike)"
+
+
+def extremes(documents: list[bytes], found: Evaluation) -> Table:
+    """The cheapest and the dearest documents; all if there are few."""
+    order = np.argsort(found.document_bpb, kind="stable").tolist()
+    few = len(order) <= 2 * EXTREMES
+    shown = order if few else [*order[:EXTREMES], None, *order[-EXTREMES:]]
+    grid = Table(title="documents, cheapest first", title_justify="left")
+    for header in ("document", "bytes", "BPB", "loss", "accuracy"):
+        grid.add_column(header, justify="right")
+    grid.add_column("begins")
+    for i in shown:
+        if i is None:
+            grid.add_row("...")
+            continue
+        nats, count = found.score.document_nats[i], found.document_tokens[i]
+        begins = documents[i][:FIRST_BYTES].decode(errors="replace")
+        grid.add_row(
+            str(i + 1),
+            f"{len(documents[i]):,}",
+            f"{found.document_bpb[i]:.3f}",
+            f"{nats / count:.3f}",
+            f"{found.document_right[i] / count:.1%}",
+            " ".join(begins.split()).replace("[", "\\["),
+        )
+    return grid
+
+
+def eval_pairs(
+    path: Path, pairs: Path, by: str | None, json: Path | None, device: str, console: Console
+) -> None:
+    """Score a run on minimal pairs; print the share of each phenomenon.
+
+    Raises:
+        UserError: no such run or pairs.
+    """
+    read = read_pairs(pairs)
+    field = grouping(read, by)
+    run = load_run(path, device)
+    advantage = advantages(run, read)
+    found = shares(read, advantage, field)
+    grid = Table(
+        title=f"{run.name}: good sentence likelier, with {PAIRS_LEVEL:.0%} intervals (Wilson)",
+        title_justify="left",
+    )
+    grid.add_column(field)
+    for header in ("pairs", "share", "low", "high"):
+        grid.add_column(header, justify="right")
+    for row in found:
+        if row.name == "all":
+            grid.add_section()
+        numbers = (f"{x:.1%}" for x in (row.share, row.low, row.high))
+        grid.add_row(row.name, f"{row.pairs:,}", *numbers)
+    console.print(grid)
+    if ties := found[-1].ties:
+        tell(console, f"{ties:,} of {len(read):,} pairs were ties, counted half")
+    if json is not None:
+        value = {
+            "run": run.name,
+            "config_hash": run.config.hash,
+            "grouped_by": field,
+            "interval_level": PAIRS_LEVEL,
+            "shares": [{**asdict(row), "share": row.share} for row in found],
+            "advantage_nats": advantage.tolist(),
+        }
+        atomic_write_json(json, value)
+        tell(console, f"written to {json}")
+
+
+def tell(console: Console, sentence: str) -> None:
+    """Print a sentence as it is, never broken."""
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""``mytnano export --format hf``: a run as a folder that ``transformers`` loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
+from mytnano.inference.load import TOKENIZER, LoadedRun
+from mytnano.interop.architectures import CLASSES, Target, find_target
+from mytnano.interop.card import model_card
+from mytnano.interop.tokenizer_json import library_tokenizer, tokenizer_config, why_none
+
+
+def export_huggingface(run: LoadedRun, out: Path) -> list[str]:
+    """Write config, weights, tokenizer, generation settings and model card into a new folder.
+
+    Returns:
+        Sentences to print.
+
+    Raises:
+        UserError: no standard architecture has the design, or the folder is in use.
+    """
+    target = find_target(run.config.model)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' is there already and not an empty folder: give a new one")
+    notes = [f"exported as {CLASSES[target.model_type]} of transformers to {out}"]
+    weights = exported_weights(run, target)
+    atomic_write_bytes(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+    if reason := why_none(run.tokenizer):
+        run.tokenizer.save(out / TOKENIZER)
+        notes.append(f"without AutoTokenizer: {reason}")
+    else:
+        made = library_tokenizer(run.tokenizer, run.folder / TOKENIZER)
+        atomic_write_text(out / "tokenizer.json", made.to_str(pretty=True))
+        config = tokenizer_config(run.config.model.context)
+        atomic_write_json(out / "tokenizer_config.json", config)
+    eod = run.tokenizer.eod_id
+    ends = {"bos_token_id": eod, "eos_token_id": eod}
+    atomic_write_json(out / "generation_config.json", ends)
+    atomic_write_text(out / "README.md", model_card(run, target))
+    atomic_write_json(out / "config.json", architecture_config(run, target))
+    return notes
+
+
+def exported_weights(run: LoadedRun, target: Target) -> dict[str, Tensor]:
+    """Name -> fp32 tensor; none shares memory with another, as safetensors wants it."""
+    with torch.no_grad():
+        named = target.weights(run.model)
+        return {
+            name: weight.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+            for name, weight in named.items()
+        }
+
+
+def architecture_config(run: LoadedRun, target: Target) -> dict:
+    """The content of ``config.json``."""
+    return {
+        "architectures": [CLASSES[target.model_type]],
+        "model_type": target.model_type,
+        "dtype": "float32",
+        "torch_dtype": "float32",  # where versions before 5 look
+        **target.settings(run.config.model, run.tokenizer.eod_id),
+    }

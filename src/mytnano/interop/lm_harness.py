@@ -1,0 +1,204 @@
+"""A finished run as a model of EleutherAI's lm-evaluation-harness, under the name ``mytnano``.
+
+    python -m mytnano.interop.lm_harness run --model mytnano --model_args run=RUN --tasks blimp
+
+is the harness's own command line with this model registered. Every text begins with the
+end-of-document, as documents do in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from mytnano.inference.generate import Sampling, Speaker, generate
+from mytnano.inference.load import load_run
+from mytnano.measure.evaluate import BATCH_TOKENS
+from mytnano.model.loss import IGNORE, head_scores
+
+Scored = tuple[tuple[str, str], list[int], list[int]]
+"""A request as the harness encodes it: its texts, the context's ids, the continuation's."""
+
+
+@register_model("mytnano")
+class MytnanoLM(TemplateLM):
+    """Log-likelihoods and continuations of a run."""
+
+    def __init__(
+        self,
+        run: str,
+        device: str | None = None,
+        batch_size: int | str = 16,
+        max_gen_toks: int = 256,
+        **ignored: Any,
+    ) -> None:
+        """``run`` as in ``mytnano eval``; ``batch_size`` prompts are continued at a time.
+
+        The harness asks for a GPU by default: where there is none it is the CPU.
+        """
+        super().__init__()
+        cuda = (device or "").startswith("cuda")
+        self.loaded = load_run(run, "cpu" if cuda and not torch.cuda.is_available() else device)
+        self.vocabulary = self.loaded.tokenizer
+        self.context = self.loaded.config.model.context
+        self.rows = int(batch_size) if str(batch_size).isdigit() else 16
+        self.max_gen_toks = max_gen_toks
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.vocabulary.eod_id
+
+    @property
+    def tokenizer_name(self) -> str:
+        return f"mytnano-{self.vocabulary.fingerprint[:12]}"
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **ignored: Any
+    ) -> list[int]:
+        return self.vocabulary.encode(string.encode(errors="surrogatepass")).tolist()
+
+    def _loglikelihood_tokens(
+        self, requests: list[Scored], **ignored: Any
+    ) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation, and whether greedy text would be it.
+
+        A context is cut on the left to what the window holds; a continuation longer than a window
+        is scored in several, as test text is.
+        """
+        windows: list[tuple[int, list[int], list[int]]] = []  # request, inputs, targets
+        for number, (_, context, continuation) in enumerate(requests):
+            begun = context if context[:1] == [self.eot_token_id] else [self.eot_token_id, *context]
+            windows += [(number, *w) for w in self._windows(begun, continuation)]
+        windows.sort(key=lambda window: -len(window[1]))
+        totals, greedy = [0.0] * len(requests), [True] * len(requests)
+        for part in _batches(windows):
+            nats, right = self._score(part)
+            for (number, *_), paid, correct in zip(part, nats, right, strict=True):
+                totals[number] -= paid
+                greedy[number] &= correct
+        return list(zip(totals, greedy, strict=True))
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-probability of whole texts, in the harness's own windows."""
+        encoded: list[Scored] = []
+        owner: list[int] = []
+        for number, request in enumerate(requests):
+            ids = self.tok_encode(request.args[0])
+            for window in get_rolling_token_windows(ids, self.eot_token_id, self.context, 1):
+                context, continuation = make_disjoint_window(window)
+                encoded.append((("", ""), list(context), list(continuation)))
+                owner.append(number)
+        totals = [0.0] * len(requests)
+        for number, row in zip(owner, self._rolling(encoded), strict=True):
+            totals[number] += row
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Continuations up to a stop string, the end of the document, or the most tokens."""
+        answers = [""] * len(requests)
+        order = sorted(range(len(requests)), key=lambda i: repr(requests[i].args[1]))
+        for part in (order[i : i + self.rows] for i in range(0, len(order), self.rows)):
+            settings = [requests[i].args[1] for i in part]
+            for chosen in {repr(one): one for one in settings}.values():
+                mine = [i for i in part if requests[i].args[1] == chosen]
+                texts = self._continue([requests[i].args[0] for i in mine], chosen)
+                for i, text in zip(mine, texts, strict=True):
+                    answers[i] = text
+        return answers
+
+    def _continue(self, prompts: list[str], settings: dict[str, Any]) -> list[str]:
+        until = settings.get("until") or []
+        until = [until] if isinstance(until, str) else list(until)
+        temperature = float(settings.get("temperature") or 0)
+        sampling = Sampling(
+            temperature=temperature if settings.get("do_sample", temperature > 0) else 0.0,
+            top_k=int(settings.get("top_k") or 0),
+            top_p=float(settings.get("top_p") or 1),
+        )
+        speakers = [Speaker(self.vocabulary) for _ in prompts]
+        texts = [""] * len(prompts)
+
+        def ended(row: int, id: int) -> bool:
+            texts[row] += speakers[row].say(id)
+            return id == self.eot_token_id or any(stop in texts[row] for stop in until)
+
+        ids = [[self.eot_token_id, *self.tok_encode(prompt)] for prompt in prompts]
+        most = int(settings.get("max_gen_toks", self.max_gen_toks))
+        for _ in generate(self.loaded.model, ids, most, sampling, ended):
+            pass
+        texts = [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
+        return [_cut(text, until) for text in texts]
+
+    def _windows(
+        self, context: list[int], continuation: list[int]
+    ) -> Iterable[tuple[list[int], list[int]]]:
+        """Inputs and targets of the windows that predict a continuation; targets may be IGNORE."""
+        size = self.context
+        ids = context + continuation
+        if len(continuation) < size:
+            ids = ids[-(size + 1) :]
+            silent = len(ids) - 1 - len(continuation)
+            yield ids[:-1], [IGNORE] * silent + continuation
+            return
+        ids = ids[len(context) - 1 :]
+        for begin in range(0, len(continuation), size):
+            end = min(begin + size, len(continuation))
+            yield ids[begin:end], ids[begin + 1 : end + 1]
+
+    def _rolling(self, encoded: list[Scored]) -> list[float]:
+        """As ``_loglikelihood_tokens``, for windows whose context is as it must be."""
+        windows = [
+            (number, (context + continuation)[:-1], [IGNORE] * (len(context) - 1) + continuation)
+            for number, (_, context, continuation) in enumerate(encoded)
+        ]
+        totals = [0.0] * len(encoded)
+        for part in _batches(sorted(windows, key=lambda window: -len(window[1]))):
+            for (number, *_), paid in zip(part, self._score(part)[0], strict=True):
+                totals[number] = -paid
+        return totals
+
+    @torch.inference_mode()
+    def _score(self, part: list[tuple[int, list[int], list[int]]]) -> tuple[list, list]:
+        """Nats of each window's targets, and whether every one was the first guess."""
+        T = len(part[0][1])
+        x = torch.zeros(len(part), T, dtype=torch.long)  # (B, T)
+        y = torch.full((len(part), T), IGNORE)  # (B, T)
+        for row, (_, inputs, targets) in enumerate(part):
+            x[row, : len(inputs)] = torch.tensor(inputs)
+            y[row, : len(targets)] = torch.tensor(targets)
+        model = self.loaded.model
+        device = model.head.weight.device
+        nats, right = head_scores(
+            model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
+        )  # (B, T) each
+        every = (right.cpu() | (y == IGNORE)).all(1)  # (B,)
+        return nats.double().sum(1).tolist(), every.tolist()
+
+
+def _batches(windows: list) -> Iterable[list]:
+    """Windows, longest first, as many at a time as are scored at once."""
+    begin = 0
+    while begin < len(windows):
+        size = max(1, BATCH_TOKENS // len(windows[begin][1]))
+        yield windows[begin : begin + size]
+        begin += size
+
+
+def _cut(text: str, until: list[str]) -> str:
+    """Text before the first stop string."""
+    ends = [place for stop in until if (place := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -1,0 +1,154 @@
+"""The baseline at other amounts of compute, from which effects are read as compute.
+
+At each amount the baseline is trained with the same few seeds, the confirmed runs among them. Its
+rate there is its tuned one, carried over by the written rule (:mod:`mytnano.designs.rates`), or
+tuned anew if the question says ``multiplier: tuned``. A rate that is off at another amount bends
+the curve: too high a loss at the larger amounts makes a gain look worth more compute than it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mytnano.designs.rates import BYTES_EXPONENT
+from mytnano.errors import UserError
+from mytnano.lab.cells import Bench, Results
+from mytnano.lab.plan import Arm, Plan
+from mytnano.lab.tuning import Rate
+from mytnano.stats.multiplier import compute_multiplier, loss_at
+from mytnano.stats.verdict import Verdict
+from mytnano.verdicts.words import Worth
+
+FACTORS = (0.25, 0.5, 2.0, 4.0)
+"""Times the baseline's training text; the confirmed runs are the amount between."""
+
+SEEDS = 3
+"""Seeds of each amount: one doubling of compute moves the loss far more than a seed does."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The baseline at one amount of compute.
+
+    Attributes:
+        factor: times its training text. flops: counted, of a run.
+        bpb: geometric mean over the seeds. scores: of each seed. lr: peak rate.
+    """
+
+    factor: float
+    flops: float
+    bpb: float
+    scores: tuple[float, ...]
+    lr: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss of the baseline over compute, by rising compute, and what a reader should know."""
+
+    levels: tuple[Level, ...]
+    tuned: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> Level:
+        """The amount of the question itself."""
+        return next(level for level in self.levels if level.factor == 1)
+
+    def worth(self, verdict: Verdict, flops: float) -> Worth | None:
+        """An arm's effect as a compute multiplier; None without a finite interval.
+
+        Args:
+            flops: of a run of the arm.
+
+        Raises:
+            UserError: the baseline's loss does not fall with compute.
+        """
+        if verdict.difference is None or not math.isfinite(verdict.low + verdict.high):
+            return None
+        values = [
+            compute_multiplier(self._flops, self._losses, self.own.bpb * (1 + d / 100), flops)
+            for d in (verdict.difference, verdict.high, verdict.low)  # a higher loss is worth less
+        ]
+        return Worth(*values)
+
+    def against(self, factor: float) -> float:
+        """Percent by which the baseline's loss moves at so many times its own compute.
+
+        Raises:
+            UserError: beyond what was measured, or the loss does not fall with compute.
+        """
+        loss = loss_at(self._flops, self._losses, factor * self.own.flops)
+        return 100 * (loss / loss_at(self._flops, self._losses, self.own.flops) - 1)
+
+    @property
+    def _flops(self) -> list[float]:
+        return [level.flops for level in self.levels]
+
+    @property
+    def _losses(self) -> list[float]:
+        return [level.bpb for level in self.levels]
+
+
+def measure_curve(plan: Plan, rates: Mapping[str, Rate], runs: Results, bench: Bench) -> Curve:
+    """Train the baseline at the other amounts; finished runs are not repeated.
+
+    Args:
+        rates, runs: of the question; the baseline's are used.
+
+    Raises:
+        UserError: a run failed.
+    """
+    base, spec = plan.baseline, plan.spec
+    arms = {factor: at(base, factor) for factor in FACTORS}
+    tuned = spec.multiplier == "tuned"
+    if tuned:
+        own = bench.tune(tuple(arms.values()), spec.tuning_seeds, spec.margin)
+        lrs = {arm.name: own[arm.name].lr for arm in arms.values()}
+    else:
+        lrs = {arm.name: carried(rates[base.name].lr, factor) for factor, arm in arms.items()}
+    seeds = sorted(runs[base.name])[:SEEDS]
+    found = bench.confirm(list(arms.values()), lrs, seeds, "curve")
+    levels, notes = [_level(1.0, base, rates[base.name].lr, runs[base.name], seeds)], []
+    for factor, arm in arms.items():
+        status = next(
+            (r["status"] for r in found[arm.name].values() if r["status"] != "healthy"), ""
+        )
+        if status:
+            notes.append(f"the baseline at {factor:g}x compute is {status} and left out")
+        else:
+            levels.append(_level(factor, arm, lrs[arm.name], found[arm.name], seeds))
+    return Curve(tuple(sorted(levels, key=lambda level: level.flops)), tuned, tuple(notes))
+
+
+def at(base: Arm, factor: float) -> Arm:
+    """The baseline with so many times its text, in the same vocabulary."""
+    size = round(factor * base.config.train.train_bytes)
+    config = base.config.but(train={"train_bytes": max(1, size)})
+    return replace(base, name=f"{base.name}-x{factor:g}", config=config)
+
+
+def carried(lr: float, factor: float) -> float:
+    """A rate at so many times the text, by the written rule; three significant digits."""
+    return float(f"{lr * factor**BYTES_EXPONENT:.3g}")
+
+
+def _level(
+    factor: float, arm: Arm, lr: float, runs: Mapping[int, dict[str, Any]], seeds: list[int]
+) -> Level:
+    scores = tuple(float(runs[seed]["test_bpb"]) for seed in seeds)
+    mean = math.exp(sum(map(math.log, scores)) / len(scores))
+    return Level(factor, arm.flops, mean, scores, lr)
+
+
+def worths(curve: Curve | None, plan: Plan, verdicts: list[Verdict]) -> tuple[list, str]:
+    """What each verdict is worth in compute, and a note where that cannot be said."""
+    if curve is None:
+        return [None] * len(verdicts), ""
+    try:
+        return [curve.worth(v, plan.arm(v.name).flops) for v in verdicts], ""
+    except UserError as error:
+        return [None] * len(verdicts), str(error)

@@ -1,0 +1,225 @@
+"""``mytnano train``: one model of a recipe, trained, kept going, measured, and left in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mytnano.config import RunConfig
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
+from mytnano.ladder.environment import environment
+from mytnano.ladder.folder import check_precision
+from mytnano.ladder.run import sentences
+from mytnano.ladder.solo_curves import write_curves
+from mytnano.ladder.solo_plan import (
+    CACHE,
+    PROMPTS,
+    Request,
+    SoloPlan,
+    check_request,
+    found_plan,
+    make_plan,
+)
+from mytnano.ladder.solo_show import LiveLine, closing_lines, opening_lines
+from mytnano.measure.flops import training_flops
+from mytnano.runs.lock import LOCK, OWNER, folder_lock
+from mytnano.runs.store import RESULT, RunFolder
+from mytnano.training.care import Care, Recorder
+from mytnano.training.checkpoint import SHARED, saved_step
+from mytnano.training.loop import train
+from mytnano.training.peak import Peak, peak
+from mytnano.training.recorders import KINDS, LOGS, open_recorder
+from mytnano.training.text import prepare
+
+__all__ = ["Peak", "Ways", "train_one"]
+
+LOG_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a run is carried out: none of it changes a number.
+
+    Attributes:
+        log: names in :data:`~mytnano.training.recorders.KINDS`.
+        checkpoint_minutes: between two checkpoints.
+    """
+
+    log: tuple[str, ...] = ()
+    checkpoint_minutes: float = 1.0
+
+
+def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> dict[str, Any]:
+    """Make the run, or go on with it, or show it if it is finished; return its result.
+
+    Raises:
+        UserError: something to mend, in one sentence; nothing that was learned is lost.
+        KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
+    """
+    check(request, ways)
+    say = sentences(console)
+    with folder_lock(folder):
+        plan = found_plan(request, folder)
+        result = finished_result(folder, plan)
+        if result is not None:
+            say(f"{folder} is finished already")
+        else:
+            result = _made(request, ways, folder, plan, console, say)
+    for line in closing_lines(result, folder):
+        say(line)
+    return result
+
+
+def check(request: Request, ways: Ways) -> None:
+    """Refuse what can be refused before any text is read, in a sentence (UserError)."""
+    check_precision(request.precision)
+    check_request(request)
+    for name in ways.log:
+        if name not in KINDS:
+            raise UserError(f"'{name}' is nothing to log to; there are {', '.join(KINDS)}")
+    if ways.checkpoint_minutes <= 0:
+        raise UserError("--checkpoint-minutes must be above zero")
+
+
+def finished_result(folder: Path, plan: SoloPlan | None) -> dict[str, Any] | None:
+    """The result of a finished run; None if there is none yet.
+
+    Raises:
+        UserError: the run was finished, and a file of it is not what it was.
+    """
+    if plan is None:
+        return None
+    run = RunFolder(folder, plan.config.hash)
+    condition = run.condition()
+    if condition.state == "damaged":
+        raise UserError(
+            f"the finished run in {folder} is damaged ({condition.reason}): move the folder away "
+            "to repeat it, or choose another --out"
+        )
+    return run.result() if condition.state == "finished" else None
+
+
+def _made(
+    request: Request,
+    ways: Ways,
+    folder: Path,
+    plan: SoloPlan | None,
+    console: Console,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    resumed = plan is not None
+    if plan is None:
+        with console.status("reading the text, timing steps"):
+            plan = make_plan(request, folder, say)
+    config = plan.config
+    torch.set_num_threads(plan.threads)
+    text = prepare(config.data, folder / CACHE)
+    for note in text.corpus.notes:
+        say(f"{text.corpus.name}: {note}")
+    for line in opening_lines(request, plan, text):
+        say(line)
+    done = saved_step(folder)
+    if resumed:
+        say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
+    with Stop() as stop, LiveLine(config, text, console) as line:
+        care = care_of(request, ways, folder, config, line, done, stop)
+        labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
+        train(config, text, folder, line.progress, labels, care)
+    return sealed(folder, config, request)
+
+
+def care_of(
+    request: Request,
+    ways: Ways,
+    folder: Path,
+    config: RunConfig,
+    line: LiveLine,
+    done: int,
+    stop: Stop,
+) -> Care:
+    """How the run is looked after; ``done`` steps of it were made before."""
+    recorders: list[Recorder] = [line]
+    for kind in ways.log:
+        name = f"{request.name}-{config.hash}"
+        recorders.append(open_recorder(kind, folder, name, config.model_dump(), done, line.say))
+    return Care(
+        checkpoint_seconds=60 * ways.checkpoint_minutes,
+        log_points=LOG_POINTS,
+        recorders=recorders,
+        prompts=PROMPTS,
+        save_at_end=True,
+        stopping=lambda: stop.asked,
+        say=line.say,
+    )
+
+
+def sealed(folder: Path, config: RunConfig, request: Request) -> dict[str, Any]:
+    """Complete the result of a run that has been made, draw its curve, and write its manifest."""
+    run = RunFolder(folder, config.hash)
+    write_curves(folder, request.name.replace("-", " "))
+    result = completed(run, config, request)
+    shutil.rmtree(folder / CACHE, ignore_errors=True)
+    run.finish(sealed_files(folder))
+    return result
+
+
+def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, Any]:
+    """The result, with what the machine could have done and how long this command took."""
+    result = run.result()
+    best = peak(config.train.device, config.train.precision)
+    per_token = training_flops(config.model, 1)
+    used = result["tokens_per_second"] * per_token / result.get("ranks", 1)
+    result |= {
+        "peak_flops": best.flops,
+        "peak_source": best.source,
+        "peak_share": used / best.flops if best.flops else None,
+        "command_seconds": request.seconds_so_far,
+        "environment": environment(config.train.device, config.train.precision),
+    }
+    atomic_write_json(run.path / RESULT, result)
+    return result
+
+
+def sealed_files(folder: Path) -> list[str]:
+    """Files that the manifest vouches for: all but locks and what the recorders wrote."""
+    free = {LOCK, OWNER, LOGS, SHARED}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [path.as_posix() for path in files if path.parts[0] not in free]
+
+
+class Stop:
+    """Ctrl-C, or a polite request to end, becomes a question that the loop asks between two steps.
+
+    A second signal ends the program at once, unless it is ``patient``: torchrun passes on what the
+    terminal has sent already. The last checkpoint is whole in any case.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self.patient = False, patient
+        self._before: Mapping[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        with contextlib.suppress(ValueError):  # not in the main thread: nothing to listen to
+            self._before = {
+                number: signal.signal(number, self._hear)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: object) -> None:
+        if self.asked and not self.patient:
+            raise KeyboardInterrupt
+        self.asked = True

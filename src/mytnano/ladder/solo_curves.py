@@ -1,0 +1,46 @@
+"""The curve of one run as a figure of its own: ``curves.svg`` in the run folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+from mytnano.files import atomic_write_bytes
+from mytnano.training.files import METRICS
+
+CURVES = "curves.svg"
+
+
+def write_curves(folder: Path, title: str) -> Path:
+    """Draw training loss and validation bits per byte over the bytes read, and the learning rate.
+
+    The same ``metrics.jsonl`` gives the same bytes. Returns the file.
+    """
+    import matplotlib as mpl  # takes a second, which only a finished run has
+    from matplotlib.figure import Figure
+
+    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    points = [json.loads(line) for line in lines]
+    read = [point["bytes"] / 1e6 for point in points]
+    per_byte = [
+        point["train_loss"] and point["train_loss"] * point["tokens"] / point["bytes"] / math.log(2)
+        for point in points
+    ]
+    scored = [(x, p["validation_bpb"]) for x, p in zip(read, points, strict=True)]
+    scored = [(x, bpb) for x, bpb in scored if bpb is not None]
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": CURVES, "font.size": 9}):
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        upper.plot(read, per_byte, lw=0.8, color="#a9b3bc", label="training batches")
+        upper.plot(*zip(*scored, strict=True), "o-", ms=3, color="#1f5d9c", label="validation")
+        upper.set(ylabel="bits per byte", title=title)
+        upper.set_ylim(top=max(bpb for _, bpb in scored) * 1.6 if scored else None)
+        upper.legend(frameon=False)
+        lower.plot(read, [point["lr"] for point in points], lw=1, color="#96650c")
+        lower.set(xlabel="MB of text read", ylabel="learning rate")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    atomic_write_bytes(folder / CURVES, buffer.getvalue())
+    return folder / CURVES

@@ -1,0 +1,285 @@
+"""What a run of ``mytnano train`` will be: recipe, text, budget, pace; fixed before it begins.
+
+``plan.json`` in the run folder holds the request and the config that came of it. The same command
+finds it there and goes on with it, so that a number of steps that was timed once is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from mytnano.config import SEMANTICS, DataConfig, RunConfig
+from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, parameters, sized
+from mytnano.designs.scale import SCALE
+from mytnano.designs.settings import changed
+from mytnano.errors import UserError
+from mytnano.ladder.environment import choose_device
+from mytnano.ladder.kept import read_kept, write_kept
+from mytnano.model.own import with_own_code
+from mytnano.runs.lock import LOCK, OWNER
+from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
+from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
+from mytnano.training.precision import bf16_products_pay, choose_precision
+from mytnano.training.text import Text, prepare, resolve
+
+PLAN = "plan.json"
+CACHE = "cache"
+
+OWN = frozenset({LOCK, OWNER, CACHE})
+"""What may be in a folder in which nothing has begun."""
+
+PROMPTS = ("The ", "I have ")
+"""What the model continues after every quarter of the steps."""
+
+TOKENS_PER_PARAMETER = 10
+"""Of a run whose length nobody names (Hoffmann et al. 2022 found about 20, nanochat about 10)."""
+
+SPIKE = 8.0
+"""Spreads above the recent median at which a step is skipped; a setting, so ``spike=0`` is off."""
+
+SET_ELSEWHERE = {
+    "data.corpus": "--corpus", "data.split": "--split", "data.test_file": "--test-file",
+    "train.train_bytes": "--minutes, --tokens or --bytes", "train.device": "--device",
+    "train.precision": "--precision", "data.fingerprint": "the text",
+    "model.vocab_size": "tokenizer=bpe:SIZE", "model.context": "window_bytes=BYTES",
+    "model.own_code": "the file of your module", "optim.own_code": "the file of your optimizer",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        recipe, size: names in :mod:`mytnano.designs.recipes`.
+        data: corpus, split and test file; the other fields are the recipe's.
+        minutes, tokens, bytes: at most one: wall clock all in, or text to train on.
+        changes: full names of settings -> values as text; they win over every rule.
+        device, precision: by name, or ``auto``.
+        began: when the minutes started to count, in seconds since 1970; no part of what was asked.
+    """
+
+    recipe: str = "mytnano"
+    size: str = "nano"
+    data: DataConfig = field(default_factory=DataConfig)
+    minutes: float | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    changes: dict[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    precision: str = "auto"
+    began: float = field(default_factory=time.time)
+
+    def as_json(self) -> dict[str, Any]:
+        text = {name: getattr(self.data, name) for name in ("corpus", "split", "test_file")}
+        values = asdict(self) | {"data": text}
+        del values["began"]
+        return values
+
+    @property
+    def whole(self) -> RunConfig | None:
+        """The recipe, if it is one that brings its own size, batch, rate and length."""
+        return SCALE.get(self.recipe)
+
+    @property
+    def name(self) -> str:
+        """``mytnano-nano``, ``mytllm-1b``: for folders and titles."""
+        return self.recipe if self.whole else f"{self.recipe}-{self.size}"
+
+    @property
+    def seconds_so_far(self) -> float:
+        return time.time() - self.began
+
+
+@dataclass(frozen=True)
+class SoloPlan:
+    """A resolved run: its config, threads, and how its length came about (seconds, for people)."""
+
+    config: RunConfig
+    threads: int
+    pace: dict[str, float]
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Of the steps and everything after them, where they were timed."""
+        return self.pace.get("expected_seconds")
+
+
+def check_request(request: Request) -> None:
+    """Refuse what can be refused before any text is read.
+
+    Raises:
+        UserError: two budgets, one that is no amount, or a setting that an option sets.
+    """
+    budgets = {"--minutes": request.minutes, "--tokens": request.tokens, "--bytes": request.bytes}
+    given = [name for name, value in budgets.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} are two budgets: give one of them")
+    if given and not budgets[given[0]] > 0:  # type: ignore[operator]
+        raise UserError(f"{given[0]} must be above zero")
+    for name in request.changes:
+        if name in SET_ELSEWHERE:
+            raise UserError(f"{name} follows from {SET_ELSEWHERE[name]}: set it there")
+    if request.whole and request.minutes is not None:
+        raise UserError(f"{request.recipe} is not trained by the clock: give --tokens or --bytes")
+    changed(recipe_config(request), request.changes)
+
+
+def recipe_config(request: Request) -> RunConfig:
+    """The recipe at its size, before anything of the text or the machine.
+
+    Raises:
+        UserError: there is no such recipe or size.
+    """
+    if request.whole is None and request.recipe not in RECIPES:
+        known = ", ".join([*RECIPES, *SCALE])
+        raise UserError(f"'{request.recipe}' is not a recipe; there are {known}")
+    return request.whole or sized(request.recipe, request.size)
+
+
+def found_plan(request: Request, folder: Path) -> SoloPlan | None:
+    """The plan that an earlier command left in the folder; None if there is none.
+
+    Raises:
+        UserError: the folder belongs to another request or another version, or holds something
+            without a plan that can be read.
+    """
+    found = read_kept(folder / PLAN)
+    if found is None:
+        if any(path.name not in OWN for path in folder.iterdir()):
+            raise UserError(
+                f"{folder} is not empty, and holds no {PLAN} that is whole, so it is no run to go "
+                "on with: choose another --out, or move the folder away"
+            )
+        return None
+    asked = request.as_json()
+    differing = [name for name in asked if asked[name] != found["request"].get(name)]
+    if differing:
+        raise UserError(
+            f"{folder} holds a run of another {' and '.join(differing)}: choose another --out, or "
+            "repeat the command that made it"
+        )
+    config = RunConfig.model_validate(found["config"]) if found["semantics"] == SEMANTICS else None
+    if config is None or config.hash != found["hash"]:
+        raise UserError(
+            f"the run in {folder} was begun by another version, whose numbers differ from this "
+            "one's: choose another --out, or go on with that version"
+        )
+    return SoloPlan(config, found["threads"], found["pace"])
+
+
+def make_plan(request: Request, folder: Path, say: Callable[[str], None]) -> SoloPlan:
+    """Decide everything about the run, timing steps if the budget is a time, and write it down.
+
+    Raises:
+        UserError: the text or the machine does not suit the request, or there is too little time.
+    """
+    threads = torch.get_num_threads()
+    config = _on_text(_placed(request), request, folder / CACHE, say)
+    text = prepare(config.data, folder / CACHE)
+    per_token = text.train.byte_count / len(text.train.ids)
+    if request.minutes is None:
+        tokens = request.tokens or (request.bytes or 0) / per_token
+        if not tokens and request.whole:
+            tokens = request.whole.train.train_bytes / per_token
+        if not tokens:
+            vocabulary = config.model.vocab_size
+            tokens = TOKENS_PER_PARAMETER * parameters(config.model, vocabulary)
+        config = _budgeted(config, request, tokens * per_token)
+        pace: dict[str, float] = {}
+    else:
+        config, pace = _paced(config, request, text)
+    plan = SoloPlan(config, threads, pace)
+    content = {"request": request.as_json(), "config": config.model_dump(), "hash": config.hash}
+    rest = {"semantics": SEMANTICS, "threads": threads, "pace": pace}
+    write_kept(folder / PLAN, None, content | rest)
+    return plan
+
+
+def process_began() -> float:
+    """When this process was started, before any import: seconds since 1970."""
+    return psutil.Process().create_time()
+
+
+def _placed(request: Request) -> RunConfig:
+    device = choose_device(request.device)
+    precision = request.precision
+    if precision == "auto":  # the probe takes a second, so only where bf16 might pay
+        precision = choose_precision(device)[0] if bf16_products_pay(device) else "fp32"
+    config = recipe_config(request).but(
+        data={name: getattr(request.data, name) for name in ("corpus", "split", "test_file")},
+        optim={"spike": SPIKE},
+        train={"device": device, "precision": precision, "compile": device == "cuda"},
+    )
+    return with_own_code(changed(config, request.changes))
+
+
+def _on_text(
+    config: RunConfig, request: Request, cache: Path, say: Callable[[str], None]
+) -> RunConfig:
+    """The config in the recipe's vocabulary, or the largest below it that the text supports."""
+    try:
+        prepare(config.data, cache)
+    except VocabularyTooLarge as error:
+        size = 1 << (error.largest.bit_length() - 1)
+        if "data.tokenizer" in request.changes or size <= SMALLEST:
+            smaller = f"bpe:{error.largest}" if error.largest >= SMALLEST else "byte"
+            raise UserError(f"{error}: ask for tokenizer={smaller}, or add text") from None
+        say(f"{error}; bpe:{size} is used instead")
+        config = config.but(data={"tokenizer": f"bpe:{size}"})
+    return resolve(config, cache)
+
+
+def _budgeted(config: RunConfig, request: Request, size: float) -> RunConfig:
+    """Batch, rate and what is scored, by the rules for about ``size`` bytes of training text.
+
+    ``train_bytes`` becomes a whole number of steps.
+    """
+    window = config.data.window_bytes
+    if request.whole:
+        return config.but(train={"train_bytes": round(size)})
+    if "train.batch_windows" not in request.changes:
+        tokens = size * config.model.context / window
+        windows = batch_windows(tokens, config.model.context)
+        config = config.but(train={"batch_windows": windows})
+    step = config.train.batch_windows * window
+    return _length(config, request, max(1, round(size / step)))
+
+
+def _length(config: RunConfig, request: Request, steps: int) -> RunConfig:
+    """The config with so many steps, and with what follows from that but was not asked for."""
+    size = steps * config.train.batch_windows * config.data.window_bytes
+    config = config.but(train={"train_bytes": size})
+    wanted = {
+        "optim.lr": learning_rate(request.recipe, config),
+        # A score costs a third of a step, so these take one and two percent of the time.
+        "train.curve_bytes": min(max(4096, size // 256), 65_536),
+        "train.validation_bytes": min(max(32_768, size // 16), 2**20),
+    }
+    rules = {name: value for name, value in wanted.items() if name not in request.changes}
+    return changed(config, rules)
+
+
+def _paced(config: RunConfig, request: Request, text: Text) -> tuple[RunConfig, dict[str, float]]:
+    """The config whose steps, with all that comes before and after, take the minutes asked for."""
+    budget = 60 * (request.minutes or 0)
+    # The smallest batch tells how much text there is time for, which decides the real one.
+    config = _budgeted(config, request, config.data.window_bytes)
+    timed = step_seconds(config, text, budget)
+    steps = max(1.0, budget - request.seconds_so_far) / timed.seconds
+    step = config.train.batch_windows * config.data.window_bytes
+    wanted = _budgeted(config, request, steps * step)
+    if wanted.train.batch_windows != config.train.batch_windows:
+        timed = step_seconds(wanted, text, budget)
+    pace = measure_pace(timed, text)
+    other = other_seconds(wanted, text, pace, len(PROMPTS))
+    steps = steps_in(budget - request.seconds_so_far, pace.step, other)
+    expected = steps * pace.step + other
+    return _length(wanted, request, steps), pace.as_json() | {"expected_seconds": expected}

@@ -1,0 +1,158 @@
+"""What ``mytnano train`` prints: the plan, one live line, the outcome."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text as Styled
+
+from mytnano.config import RunConfig
+from mytnano.designs.recipes import parameters
+from mytnano.ladder.solo_plan import Request, SoloPlan
+from mytnano.runs.progress import duration
+from mytnano.training.schedule import learning_rate
+from mytnano.training.text import Text
+
+PLAIN_SECONDS = 15.0
+
+
+def opening_lines(request: Request, plan: SoloPlan, text: Text) -> list[str]:
+    """Model, budget and machine of the run, and how long it will take where that is known."""
+    config = plan.config
+    model, train, data = config.model, config.train, config.data
+    count = parameters(model, model.vocab_size)
+    tokens = config.steps * train.batch_windows * model.context
+    passes = train.train_bytes / text.train.byte_count
+    lines = [
+        f"{request.name}: {quantity(count)} parameters, {model.layers} blocks of "
+        f"{model.width}, {data.tokenizer}, windows of {data.window_bytes} bytes "
+        f"({model.context} tokens)",
+        f"{config.steps:,} steps of {train.batch_windows} windows: "
+        f"{quantity(train.train_bytes)} bytes, {quantity(tokens)} tokens, {passes:.1f} passes "
+        f"through the text; lr {config.optim.lr:g}",
+    ]
+    timed = ""
+    if plan.expected_seconds is not None:
+        step = plan.pace["step_seconds"]
+        timed = f"; {step:.3g} s a step, about {duration(plan.expected_seconds)} to go"
+    lines.append(f"{train.device}: {train.precision}, {plan.threads} threads{timed}")
+    return lines
+
+
+def closing_lines(result: Mapping[str, Any], folder: Path) -> list[str]:
+    """Scores, speed and where the files are."""
+    if result["test_bpb"] is None:
+        scores = f"no scores, as the run is {result['status']}"
+    else:
+        scores = (
+            f"test {result['test_bpb']:.4f} bits per byte, validation "
+            f"{result['validation_bpb']:.4f}; {result['status']}"
+        )
+    share = result["peak_share"]
+    of = f"{share:.0%} of the {result['peak_source']}" if share else result["peak_source"]
+    skipped = result.get("skipped_steps", 0)
+    also = f"; {skipped} steps were skipped" if skipped else ""
+    return [
+        scores + also,
+        f"{result['tokens_per_second']:,.0f} tokens/s, {of}; the command took "
+        f"{duration(result['command_seconds'])}",
+        f"written to {folder}: model.safetensors, tokenizer, result.json, metrics.jsonl, "
+        "samples.jsonl",
+    ]
+
+
+def quantity(number: float) -> str:
+    """``1.05 M``, ``988 k``, ``512``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
+class LiveLine:
+    """One line that changes on a terminal, a line every 15 seconds elsewhere.
+
+    It is a recorder of the loop, and its :meth:`progress` is the loop's ``on_progress``.
+    """
+
+    def __init__(self, config: RunConfig, text: Text, console: Console) -> None:
+        self._config, self._console = config, console
+        self._bits = len(text.train.ids) / text.train.byte_count / math.log(2)  # nats/token -> BPB
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._begun: tuple[int, float] | None = None
+        self._printed = time.monotonic()
+        self._skipped = 0
+
+    def __enter__(self) -> Self:
+        if self._console.is_interactive:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def progress(
+        self,
+        step: int,
+        steps: int,
+        loss: float,
+        validation_bpb: float | None,
+        tokens_per_second: float,
+    ) -> None:
+        """Show the state after ``step`` steps; loss in nats per token."""
+        now = time.monotonic()
+        self._begun = self._begun or (step, now)
+        line = self._words(step, steps, loss, validation_bpb, tokens_per_second, now)
+        if self._live.is_started:
+            self._live.update(Styled(line, no_wrap=True), refresh=True)
+        elif now - self._printed > PLAIN_SECONDS:
+            self._printed = now
+            self.say(line)
+
+    def _words(
+        self,
+        step: int,
+        steps: int,
+        loss: float,
+        validation_bpb: float | None,
+        tokens_per_second: float,
+        now: float,
+    ) -> str:
+        lr = learning_rate(self._config.optim, min(step, steps - 1), steps)
+        words = [
+            f"step {step:,}/{steps:,}",
+            f"loss {loss:.3f} ({loss * self._bits:.3f} bpb)",
+            *([f"validation {validation_bpb:.3f} bpb"] if validation_bpb is not None else []),
+            f"lr {lr:.2e}",
+            f"{tokens_per_second:,.0f} tokens/s",
+            *([f"{self._skipped} skipped"] if self._skipped else []),
+        ]
+        first, since = self._begun or (step, now)
+        if step > first:
+            words.append(f"{duration((steps - step) * (now - since) / (step - first))} left")
+        return ", ".join(words)
+
+    def point(self, point: Mapping[str, Any]) -> None:
+        self._skipped = point.get("skipped", 0)
+
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """Samples are in the folder; a line of progress stays a line."""
+
+    def close(self, result: Mapping[str, Any] | None) -> None:
+        """The line goes when the block ends."""
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the line."""
+        self._console.print(Styled(sentence), soft_wrap=True)

@@ -1,0 +1,62 @@
+"""The files that a finished run leaves, and reading its weights back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from mytnano.config import RunConfig
+from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
+from mytnano.model.transformer import Transformer
+from mytnano.text.tokenizers import Tokenizer
+from mytnano.training.checkpoint import FILES as CHECKPOINTS
+from mytnano.training.engine import Engine
+
+WEIGHTS = "model.safetensors"
+METRICS = "metrics.jsonl"
+
+SAMPLES = "samples.jsonl"
+"""What the model wrote on its way, a line each: step, prompt, text."""
+
+TOKENIZER = "tokenizer"
+"""Folder of the tokenizer in a run folder, so that the folder alone can be sampled and exported."""
+
+
+def write_run(
+    folder: Path,
+    config: RunConfig,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    history: dict,
+    result: dict,
+) -> None:
+    """Write weights, curve, samples, tokenizer, config and result; then drop the checkpoints.
+
+    Raises:
+        UserError: the disk is full; the checkpoints are still there.
+    """
+    weights = {name: p.detach().cpu().contiguous() for name, p in engine.masters.items()}
+    atomic_write_bytes(folder / WEIGHTS, save(weights, metadata={"config_hash": config.hash}))
+    write_curve(folder, history)
+    tokenizer.save(folder / TOKENIZER)
+    atomic_write_json(folder / "config.json", config.model_dump())
+    atomic_write_json(folder / "result.json", result)
+    for name in CHECKPOINTS:
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_curve(folder: Path, history: dict) -> None:
+    """Write what was measured so far, and the samples if there are any, a JSON object a line."""
+    for name, rows in ((METRICS, history["points"]), (SAMPLES, history.get("samples"))):
+        if rows is not None:
+            atomic_write_text(folder / name, "".join(json_text(row) + "\n" for row in rows))
+
+
+def load_weights(model: Transformer, folder: Path) -> None:
+    """Put a finished run's fp32 weights into a model of its config."""
+    weights = load_file(folder / WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])

@@ -1,0 +1,91 @@
+"""``mytnano claims`` as a user meets it."""
+
+import io
+import json
+
+import pytest
+from claims_toys import answer, put
+from rich.console import Console
+
+from mytnano.claims import costs, run
+from mytnano.claims.command import give_claims
+from mytnano.claims.ledger import chosen
+from mytnano.errors import UserError
+
+
+def ask(out, *words: str, json_wanted=False, capsys=None) -> str:
+    printed = io.StringIO()
+    give_claims(words, json_wanted, out, "cpu", 0, Console(file=printed, width=100))
+    return capsys.readouterr().out if capsys else printed.getvalue()
+
+
+def test_all_claims_are_listed_with_the_score(tmp_path):
+    text = ask(tmp_path)
+    assert "C56" in text and "of" in text.splitlines()[-1] and "predictions" in text
+
+
+def test_one_claim_shows_its_parts_and_what_runs_it(tmp_path):
+    put(tmp_path, "heads", answer(four="better", eight="better"))
+    text = ask(tmp_path, "C5")
+    assert "verdict: refuted" in text and "[-] four is better" in text
+    assert f"evidence: {tmp_path / 'heads' / 'evidence.json'}" in text
+    assert "compute: 2 core minutes" in text
+    assert "needs: probes per layer" in ask(tmp_path, "C55")
+
+
+def test_json_is_json(tmp_path, capsys):
+    values = json.loads(ask(tmp_path, json_wanted=True, capsys=capsys))
+    assert len(values) == 56 and values[24]["verdict"] == "refuted"
+
+
+def test_mistakes_are_sentences(tmp_path):
+    with pytest.raises(UserError, match="name the claims to run"):
+        ask(tmp_path, "run")
+    with pytest.raises(UserError, match="nothing to run"):
+        ask(tmp_path, "run", "C25", "C55")
+    with pytest.raises(UserError, match="'C57' is not a claim"):
+        ask(tmp_path, "run", "C57")
+
+
+def test_every_claim_with_parts_knows_its_runs():
+    figures_and_twins = {
+        "C24", "C25", "C30", "C39", "C44", "C47", "C48", "C50", "C51", "C54"
+    }  # fmt: skip
+    idle = {claim.id for claim in chosen(()) if claim.parts and not run.needed([claim])}
+    assert idle == figures_and_twins
+
+
+def test_running_makes_evidence_once(tmp_path, monkeypatch):
+    asked = []
+
+    def ablate(path, folder, console, device, workers):
+        asked.append(path.stem)
+        folder.mkdir(parents=True)
+        (folder / "answer.json").write_text(json.dumps(answer(four="better", eight="worse")))
+
+    monkeypatch.setattr(run, "ablate", ablate)
+    text = ask(tmp_path, "run", "C5")
+    assert "verdict: partly" in text and asked == ["heads"]
+    assert "heads: finished" in ask(tmp_path, "run", "C5") and asked == ["heads"]
+
+
+def test_costs_are_measured(monkeypatch):
+    """On next to nothing: ratios of steps that were run, and the attention rows."""
+    small = {"WIDTHS": (32,), "TOKENS": 64, "CONTEXT": 32, "ROUNDS": 1, "LOGGED_TEXT": 64}
+    for name, value in {**small, "VOCABULARY": 300}.items():
+        monkeypatch.setattr(costs, name, value)
+    monkeypatch.setattr(
+        costs.attention_cost, "measure", lambda device: {"rows": [{"kernel": "flash", "T": 128}]}
+    )
+    monkeypatch.setattr("mytnano.training.engine.can_compile", lambda: False)
+    found = costs.measure_costs("fp32", "cpu")
+    assert found["rmsnorm"]["ratios"]["32"] > 0 and found["compile"]["ratios"]["32"] > 0
+    assert found["tokenizer"]["whole_speed_up"] > 0 and found["attention"]["rows"]
+
+
+def test_interleaving_takes_turns_and_medians(monkeypatch):
+    monkeypatch.setattr(costs, "ROUNDS", 3)
+    order = []
+    found = costs.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")})
+    assert order == ["a"] * 3 + ["b"] * 3 + ["a"] * 3 + ["b"] * 3 + ["a"] * 3 + ["b"] * 3
+    assert found.keys() == {"a", "b"}

@@ -1,0 +1,178 @@
+"""Ranks that train one model: the same weights, batches and losses as one process."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import scale_toys
+import torch
+from scale_toys import losses, run_ranks, toy_config, toy_text
+
+from mytnano.designs.scale import SCALE
+from mytnano.distributed import checkpoint
+from mytnano.distributed.run import least_memory, refusal
+from mytnano.distributed.world import World
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_json, sha256_file
+from mytnano.training.loop import train
+
+TOLERANCE = 1e-5
+"""Largest difference of a loss in nats per token: the order of fp32 sums, and no more."""
+
+
+def world(size: int = 2, rank: int = 0) -> World:
+    return World(rank, size, size, torch.device("cpu"), None, None, None)
+
+
+def alone(folder, **act) -> list[float]:
+    """Losses of the plain loop in this process."""
+    text = toy_text()
+    train(toy_config(text, **act), text, folder)
+    return losses(folder)
+
+
+def close(found, expected, tolerance: float = TOLERANCE) -> bool:
+    return len(found) == len(expected) and np.allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
+    expected = alone(tmp_path / "alone", steps=10)
+    stopped = {"folder": "a", "steps": 10, "save_every": 3, "stop_at": 7}
+    said = run_ranks(
+        tmp_path,
+        2,
+        stopped,
+        {"folder": "a", "steps": 11},
+        {"folder": "b", "of": "a", "steps": 10},
+    )
+    assert "a: stopped here" in said
+    assert "is a checkpoint of another configuration" in said
+    kept = sorted(path.name for path in (tmp_path / "a" / checkpoint.SHARED).iterdir())
+    assert kept == ["step-00000003", "step-00000006"]
+    assert close(losses(tmp_path / "b"), expected)
+    assert not (tmp_path / "b" / checkpoint.SHARED).exists()
+    one, two = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("alone", "b"))
+    assert two["ranks"] == 2
+    for name in ("test_bpb", "validation_bpb"):
+        assert two[name] == pytest.approx(one[name], abs=TOLERANCE)
+    for before, after in zip(one["mechanism"], two["mechanism"], strict=True):
+        assert after["embedding_gradient_norm"] == pytest.approx(
+            before["embedding_gradient_norm"], rel=1e-4
+        )
+        for block, other in zip(before["blocks"], after["blocks"], strict=True):
+            assert other == pytest.approx(block, rel=1e-3)
+
+
+@pytest.mark.ranks
+def test_one_two_and_four_ranks_agree_over_fifty_steps_and_reshard(tmp_path):
+    # A rate at which rounding stays rounding: where loss falls fastest it grows with every step.
+    act = {"tiny": True, "steps": 50, "optim": {"lr": 1e-3, "warmup": 0.2}}
+    expected = alone(tmp_path / "alone", **act)
+    stopped = {"folder": "stopped", "save_every": 20, "stop_at": 45, **act}
+    run_ranks(tmp_path, 2, {"folder": "two", **act}, stopped)
+    for ranks in (1, 4):
+        acts = [{"folder": f"{ranks}", **act}, {"folder": f"{ranks}-on", "of": "stopped", **act}]
+        run_ranks(tmp_path, ranks, *acts)
+    for folder in ("two", "1", "4", "1-on", "4-on"):
+        assert close(losses(tmp_path / folder), expected), folder
+
+
+@pytest.mark.extras
+def test_a_rank_killed_in_a_step_is_restarted_and_the_run_goes_on(tmp_path):
+    expected = alone(tmp_path / "alone", steps=10)
+    act = {"folder": "killed", "steps": 10, "save_every": 3, "kill_at": 5}
+    run_ranks(tmp_path, 2, act, restarts=2)
+    assert (tmp_path / "killed" / "killed").exists()
+    assert close(losses(tmp_path / "killed"), expected)
+
+
+PARTS = {
+    "muon": {"optim": {"optimizer": "muon", "lr": 3e-3}},
+    "parts": {
+        "model": {
+            "tied": False, "softcap": 10.0, "x0_skip": True, "value_embeddings": True,
+            "qk_norm": True, "norm_gain": False, "embedding_norm": True, "init": "modern",
+        }
+    },
+    "completep": {"model": {"scaling": "completep", "base_width": 16, "base_layers": 1}},
+    "averaged": {
+        "model": {"positions": "learned", "norm": "layernorm", "tied": False},
+        "optim": {"ema": 0.9},
+        "train": {"recompute": True},
+    },
+    "compile": {"train": {"compile": True}},
+    "bf16": {"train": {"precision": "bf16"}},
+}  # fmt: skip
+LOOSE = {"muon": 2e-3, "compile": 1e-4, "bf16": 1e-2}
+"""Muon orthogonalises what differs by rounding; bf16 rounds the tables' gradients once more."""
+
+
+@pytest.mark.ranks
+def test_designs_optimizers_and_precisions_train_sharded_as_whole(tmp_path):
+    acts = [{"folder": f"{name}-2", "steps": 4, **part} for name, part in PARTS.items()]
+    run_ranks(tmp_path, 2, *acts)
+    for name, part in PARTS.items():
+        expected = alone(tmp_path / name, steps=4, **part)
+        assert close(losses(tmp_path / f"{name}-2"), expected, LOOSE.get(name, TOLERANCE)), name
+
+
+def test_what_ranks_cannot_train_is_refused_in_a_sentence(monkeypatch):
+    config = SCALE["mytllm-tiny"]
+    assert refusal(config, world(2)) is None
+    assert "give --nproc-per-node 2, or a train.batch_windows that 3" in refusal(config, world(3))
+    monkeypatch.setattr("mytnano.distributed.run.free_memory", lambda world: 2**20)
+    assert "needs at least" in refusal(config, world(2))
+
+
+def test_the_least_memory_counts_shards_and_the_largest_gathered_group():
+    model = SCALE["mytllm-1b"]
+    size, tables, block = 1_143_396_864, 154_140_672, 25_365_504
+    final_norm = 1536
+    gathered = 2 * (tables + final_norm + block)
+    assert least_memory(model, 8) == 16 * size // 8 + gathered
+
+
+def fake_checkpoint(root, step: int, config_hash: str = "abc", content: bytes = b"weights"):
+    path = root / f"step-{step:08d}"
+    path.mkdir(parents=True)
+    (path / "shard.safetensors").write_bytes(content)
+    sums = {"shard.safetensors": sha256_file(path / "shard.safetensors")}
+    note = {"files": sums, "hash": config_hash, "step": step, "values": {}, "history": {}}
+    atomic_write_json(path / checkpoint.MANIFEST, note)
+    return path
+
+
+def test_the_last_whole_checkpoint_is_found_and_damaged_ones_are_named(tmp_path):
+    assert checkpoint.find(tmp_path, "abc") is None
+    fake_checkpoint(tmp_path, 3)
+    last = fake_checkpoint(tmp_path, 6)
+    assert checkpoint.find(tmp_path, "abc").step == 6
+    (last / "shard.safetensors").write_bytes(b"weight")
+    found = checkpoint.find(tmp_path, "abc")
+    assert found.step == 3 and "does not match its checksum" in found.note
+    (last / checkpoint.MANIFEST).write_text("{")
+    assert "manifest.json is unreadable" in checkpoint.find(tmp_path, "abc").note
+    shutil.rmtree(last)
+    with pytest.raises(UserError, match="another configuration"):
+        checkpoint.find(tmp_path, "def")
+
+
+def test_sealing_keeps_the_last_two(tmp_path):
+    for step in (1, 2, 3):
+        temporary = tmp_path / ".tmp-step"
+        temporary.mkdir()
+        (temporary / "shard.safetensors").write_bytes(b"x")
+        checkpoint.seal(temporary, tmp_path / f"step-{step:08d}", {"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path):
+    error = OSError(28, "No space left on device")
+    assert checkpoint.said(error, tmp_path).startswith("no space left on the disk for")
+    wrapped = RuntimeError("CheckpointException ranks:dict_keys([0])\nNo space left on device")
+    assert checkpoint.said(wrapped, tmp_path).startswith("no space left on the disk for")
+
+
+def test_the_toys_config_is_of_the_tiny_recipe():
+    assert toy_config(scale_toys.toy_text(), tiny=True).model.kv_heads == 2

@@ -1,0 +1,125 @@
+"""A run folder is read whole and checked, or refused in one sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from model_toys import text_of, toy_run, words
+from run_toys import toy_folder
+
+from mytnano.errors import UserError
+from mytnano.inference.documents import evaluate
+from mytnano.inference.load import find_run, load_run
+from mytnano.runs.store import RunFolder
+from mytnano.text.vocabulary import ByteTokenizer
+from mytnano.training.loop import load_weights, train
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return toy_folder(tmp_path, "byte")
+
+
+def reseal(folder):
+    (folder / "manifest.json").unlink()
+    RunFolder(folder, "any").finish()
+
+
+def test_a_trained_run_scores_again_what_it_scored(tmp_path):
+    splits = [words(3, 300, seed) for seed in range(3)]
+    text = text_of(splits, ByteTokenizer())
+    folder = tmp_path / "runs" / "one"
+    config = toy_run(text, steps=2, window=16, model={"width": 16, "layers": 1, "heads": 2})
+    result = train(config, text, folder)
+    RunFolder(folder, config.hash).finish()
+    found = evaluate(load_run(tmp_path), splits[2]).score
+    assert found.bits_per_byte == pytest.approx(result["test_bpb"], rel=1e-6)
+    assert found.accuracy == result["test_accuracy"]
+
+
+def test_everything_is_as_it_was_saved(folder):
+    run = load_run(folder.parent.parent)  # the output folder, which has one run
+    assert run.folder == folder and run.name == "toy-s0"
+    assert run.result["test_bpb"] == 2.5 and run.tokenizer.name == "byte"
+    assert not run.model.training
+    twin = type(run.model)(run.config.model)
+    load_weights(twin, folder)
+    for one, other in zip(run.model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_of_several_runs_the_names_are_listed(folder):
+    shutil.copytree(folder, folder.with_name("toy-s1"))
+    shutil.copytree(folder, folder.with_name("toy-s1.damaged-1"))
+    with pytest.raises(UserError, match=r"has 2 runs: give .*runs/NAME of toy-s0, toy-s1$"):
+        find_run(folder.parent.parent)
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_what_is_no_run(tmp_path, what):
+    if what == "empty":
+        (tmp_path / "x").mkdir()
+    if what == "file":
+        (tmp_path / "x").touch()
+    with pytest.raises(UserError, match="no finished run" if what == "empty" else "not a folder"):
+        load_run(tmp_path / "x")
+
+
+def test_an_unfinished_run(folder):
+    (folder / "manifest.json").unlink()
+    with pytest.raises(UserError, match="unfinished"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "manifest.json"])
+def test_a_changed_byte_is_found(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_run(folder)
+
+
+def change(folder, **model):
+    config = json.loads((folder / "config.json").read_text())
+    config["model"] |= model
+    (folder / "config.json").write_text(json.dumps(config))
+    reseal(folder)
+
+
+@pytest.mark.parametrize(
+    "model, said",
+    [
+        ({"future_part": True}, "not a run that this version"),
+        ({"width": 48}, "of another model"),
+        ({"layers": 3}, "of another model"),
+        ({"vocab_size": 300}, "different runs are mixed"),
+    ],
+)
+def test_files_that_do_not_fit_each_other(folder, model, said):
+    change(folder, **model)
+    with pytest.raises(UserError, match=said):
+        load_run(folder)
+
+
+def test_weights_that_are_none(folder):
+    (folder / "model.safetensors").write_bytes(b"torn")
+    reseal(folder)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_run(folder)
+
+
+def test_a_module_of_ones_own_must_be_unchanged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "from torch import nn\n\nclass Mine(nn.Linear):\n    def __init__(self, config):\n"
+    code += "        super().__init__(config.width, config.width)\n"
+    (tmp_path / "mine.py").write_text(code)
+    from mytnano.model.own import code_hash
+
+    digest = code_hash(["mine.py:Mine"])
+    folder = toy_folder(tmp_path / "a", "byte", ffn="mine.py:Mine", own_code=digest)
+    load_run(folder)
+    (tmp_path / "mine.py").write_text(code + "# another\n")
+    with pytest.raises(UserError, match="has changed"):
+        load_run(folder)

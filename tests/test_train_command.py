@@ -1,0 +1,262 @@
+"""``mytnano train``: what it leaves, that it goes on exactly, and what it refuses."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import train_toys
+from rich.console import Console
+from safetensors.torch import load_file
+from train_toys import STEPS, made, text_file, toy_request
+
+from mytnano import cli
+from mytnano.config import RunConfig
+from mytnano.errors import UserError
+from mytnano.ladder import solo, solo_plan
+from mytnano.runs.store import RunFolder
+from mytnano.training import loop, pace
+from mytnano.training.text import prepare, resolve
+
+TIMES = ("tokens_per_second", "seconds")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return text_file(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def finished(path, tmp_path_factory):
+    """The folder of one run, and what was printed."""
+    out, said = tmp_path_factory.mktemp("out") / "run", io.StringIO()
+    made(toy_request(path, "optimizer=muon"), out, Console(file=said, width=400))
+    return out, said.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(solo, "peak", lambda device, precision: solo.Peak(1e11, "measured"))
+    monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
+
+
+def same(one, other):
+    curves = [
+        [{k: v for k, v in point.items() if k not in TIMES} for point in RunFolder(run).metrics()]
+        for run in (one, other)
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == STEPS
+    weights = [load_file(run / "model.safetensors") for run in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_what_a_run_leaves(finished):
+    out, said = finished
+    run = RunFolder(out)
+    assert run.is_finished()
+    assert {each.name for each in out.iterdir()} == {
+        ".lock", "config.json", "curves.svg", "manifest.json", "metrics.jsonl",
+        "model.safetensors", "plan.json", "result.json", "samples.jsonl", "tokenizer",
+    }  # fmt: skip
+    config = RunConfig.model_validate(run.config())
+    result = run.result()
+    assert config.steps == STEPS and config.optim.spike == solo_plan.SPIKE
+    assert result["config_hash"] == config.hash == run.hash or run.hash is None
+    assert result["test_bpb"] > 0 and result["rung"] == "mytnano" and result["size"] == "nano"
+    assert result["peak_share"] > 0 and result["skipped_steps"] == 0
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [s["step"] for s in samples] == [15, 15, 30, 30, 45, 45, 60, 60]
+    assert (out / "curves.svg").read_text().count("<path") > 10
+    for words in ("60 steps of 4 windows", "bits per byte", "tokens/s", f"written to {out}"):
+        assert words in said
+
+
+def test_a_finished_run_is_not_repeated(finished, path, monkeypatch):
+    out, _ = finished
+    monkeypatch.setattr(solo, "train", None)
+    said = io.StringIO()
+    again = made(toy_request(path, "optimizer=muon"), out, Console(file=said, width=400))
+    assert again == RunFolder(out).result()
+    assert f"{out} is finished already" in said.getvalue()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks and kills")
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.extras)])
+def test_kill_9_at_random_moments_changes_no_bit(finished, path, tmp_path, kills):
+    done = subprocess.run(
+        [sys.executable, train_toys.__file__, tmp_path / "run", path, str(kills)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    reached = [int(line) for line in done.stdout.split()]
+    assert len(reached) == kills and max(reached) > 5, "no kill came between two steps"
+    same(finished[0], tmp_path / "run")
+    assert RunFolder(tmp_path / "run").is_finished()
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(finished, path, tmp_path, monkeypatch):
+    request = toy_request(path, "optimizer=muon")
+    update, steps = loop.Engine.update, []
+
+    def counted(engine, lr):
+        steps.append(lr)
+        if len(steps) == 20:
+            os.kill(os.getpid(), 2)
+        return update(engine, lr)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Engine, "update", counted)
+        with pytest.raises(KeyboardInterrupt):
+            made(request, tmp_path / "run")
+    assert len(steps) == 20
+    said = io.StringIO()
+    made(request, tmp_path / "run", Console(file=said, width=400))
+    assert "going on after step 20" in said.getvalue()
+    same(finished[0], tmp_path / "run")
+
+
+def test_a_time_becomes_steps_once(path, tmp_path, monkeypatch):
+    request = toy_request(path, minutes=1.0, bytes=None)
+    monkeypatch.setattr(pace, "STEPS", 6)
+    clock = [request.began + 12.0]
+    monkeypatch.setattr(solo_plan.time, "time", lambda: clock[0])
+    real = solo_plan.step_seconds
+    timed = []
+
+    def slow(config, text, budget):
+        timed.append(real(config, text, budget))
+        return pace.Timed(0.5, 6, timed[-1].engine)
+
+    monkeypatch.setattr(solo_plan, "step_seconds", slow)
+    monkeypatch.setattr(
+        solo_plan, "measure_pace", lambda timed, text: pace.Pace(0.5, 1e-4, 1e-3, 6)
+    )
+    plan = solo_plan.make_plan(request, tmp_path, lambda sentence: None)
+    other = pace.other_seconds(
+        plan.config, prepare(plan.config.data, tmp_path / "cache"), pace.Pace(0.5, 1e-4, 1e-3, 6), 2
+    )
+    assert plan.config.steps == int((48 * 0.97 - other) / 0.5) > 60
+    assert plan.pace["step_seconds"] == 0.5 and plan.pace["timed_steps"] == 6
+    assert plan.expected_seconds <= 48
+    clock[0] += 1000
+    assert solo_plan.found_plan(request, tmp_path) == plan, "the plan is not made again"
+    clock[0] = request.began + 58
+    with pytest.raises(UserError, match=r"there is time for 0 steps .* give 0\.\d minutes more"):
+        solo_plan.make_plan(request, tmp_path, lambda sentence: None)
+
+
+def test_the_copy_that_is_timed_is_thrown_away(path, tmp_path):
+    config = solo_plan._placed(toy_request(path)).but(train={"train_bytes": 1000})
+    config = resolve(config, tmp_path)
+    text = prepare(config.data, tmp_path)
+    timed = pace.step_seconds(config, text, 1e9)
+    assert timed.steps == 20 and timed.seconds > 0
+    assert pace.step_seconds(config, text, 0.0).steps == 5
+    measured = pace.measure_pace(timed, text)
+    assert measured.scored_token > 0 and measured.drawn_token > 0
+
+
+def test_settings_and_rules(path, tmp_path):
+    plan = solo_plan.make_plan(
+        toy_request(path, "lr=0.5", "seed=7", "spike=0", recipe="mytnano-modern", tokens=100_000,
+                    bytes=None),
+        tmp_path, lambda sentence: None,
+    )  # fmt: skip
+    config = plan.config
+    assert (config.optim.lr, config.train.seed, config.optim.spike) == (0.5, 7, 0.0)
+    assert config.train.batch_windows == 4 and config.model.ffn == "relu2"
+    tokens = config.steps * 4 * config.model.context
+    assert tokens == pytest.approx(100_000, rel=0.01)
+
+
+def refused(match, request, out, **ways):
+    with pytest.raises(UserError, match=match) as error:
+        made(request, out, **ways)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_refused(path, tmp_path, finished):
+    new = tmp_path / "new"
+    refused("--minutes and --bytes are two budgets", toy_request(path, minutes=1.0), new)
+    refused("--minutes must be above zero", toy_request(path, minutes=-1.0, bytes=None), new)
+    refused(r"model\.context follows from window_bytes", toy_request(path, "context=3"), new)
+    refused("train.train_bytes follows from --minutes", toy_request(path, "train_bytes=9"), new)
+    refused("'large' is not a size", toy_request(path, size="large"), new)
+    refused("is not a precision", toy_request(path, precision="fp8"), new)
+    refused("must be a multiple of heads", toy_request(path, "width=15"), new)
+    refused("'excel' is nothing to log to", toy_request(path), new, log=("excel",))
+    refused("checkpoint-minutes must be", toy_request(path), new, checkpoint_minutes=0.0)
+    large = toy_request(path, "tokenizer=bpe:9999")
+    refused(r"bpe:9999 is larger .*: ask for tokenizer=bpe:\d+", large, new)
+    out, _ = finished
+    before = {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.name != ".lock"}
+    refused("holds a run of another changes: choose another --out", toy_request(path), out)
+    refused("holds a run of another bytes", toy_request(path, "optimizer=muon", bytes=9000), out)
+    assert before == {e: e.stat().st_mtime_ns for e in out.rglob("*") if e.name != ".lock"}
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["mytnano", "train", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code or 0
+
+
+def test_the_command_line(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    where = ("--corpus", path, "--split", "tail:0.1")
+    assert command(monkeypatch, *where, "--bytes", "2k", "seed=3", *train_toys.SMALL) == 0
+    assert "mytnano-nano:" in capsys.readouterr().out
+    run = RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt")
+    assert run.is_finished() and run.config()["train"]["seed"] == 3
+    assert run.config()["train"]["train_bytes"] == 2048
+    for words, sentence in (
+        (["mytnano-old"], "'mytnano-old' is not a recipe; there are mytnano, mytnano-modern"),
+        (["--tokens", "many"], "--tokens many is no amount"),
+        (["lr"], "'lr' is not a recipe"),
+        (["mytnano", "lr"], "'lr' is not NAME=VALUE"),
+        (["--corpus", "missing.txt"], "missing.txt"),
+    ):
+        assert command(monkeypatch, *words, "--out", tmp_path / "new") == 2
+        said = capsys.readouterr().err
+        assert sentence in said and said.count("\n") == 1
+    assert RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt").is_finished()
+
+
+def test_a_folder_of_something_else_is_left_alone(path, tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    refused(r"is not empty, and holds no plan\.json", toy_request(path), tmp_path)
+    assert mine.read_text() == "precious"
+
+
+def test_a_run_of_another_version_or_damaged_is_left_alone(path, tmp_path, monkeypatch):
+    request = toy_request(path, bytes=2000)
+    made(request, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(solo_plan, "SEMANTICS", 99)
+        refused("was begun by another version", request, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    refused(r"damaged \(model.safetensors does not match its checksum\)", request, tmp_path)
+    (tmp_path / "plan.json").write_text("{")
+    refused(r"holds no plan\.json that is whole", request, tmp_path)
+    assert weights.exists()
+
+
+def test_a_text_too_small_for_the_recipes_vocabulary_gets_a_smaller_one(tmp_path):
+    text = tmp_path / "random.txt"
+    random = __import__("random").Random(0)
+    text.write_text("\n\n".join("".join(random.choices("abcdefgh", k=600)) for _ in range(50)))
+    request = toy_request(text)
+    del request.changes["data.tokenizer"]
+    said = []
+    plan = solo_plan.make_plan(request, tmp_path / "run", said.append)
+    assert plan.config.data.tokenizer in ("bpe:512", "bpe:1024")
+    assert bool(said) == (plan.config.data.tokenizer == "bpe:512")
