@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_toys import words
+from model_toys import HEALTHY, toy_run, words
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
@@ -22,6 +22,7 @@ from mytnano.text.shard_build import Request, build_shards, verify_shards
 from mytnano.text.shards import ShardStream, read_manifest, shard_tokenizer
 from mytnano.text.streaming import chosen_split, groups, stream_documents
 from mytnano.training import text as text_module
+from mytnano.training.loop import train
 from mytnano.training.text import prepare
 
 
@@ -106,6 +107,19 @@ def test_runs_from_shards_see_the_same_batches(corpus, tmp_path, monkeypatch):
     assert len(set(epoch[:-2].tolist())) == keyed.per_epoch - 2  # every window once
     in_memory = Windows(memory, 64, 20, 6, seed=3)
     assert np.array_equal(in_memory.starts(9), other.starts(9))  # whose order never changes
+
+
+def test_a_run_from_shards_is_the_run_from_the_text(corpus, tmp_path):
+    made(corpus, tmp_path / "s")
+    losses = []
+    for text in streams(corpus, tmp_path / "s", tmp_path / "cache"):
+        data = {"tokenizer": "bpe:300", "fingerprint": "", "corpus": "either"}
+        config = toy_run(text, 4, 4, 64, model=HEALTHY, data=data)
+        result = train(config, text, tmp_path / str(len(losses)))
+        points = (tmp_path / str(len(losses)) / "metrics.jsonl").read_text().splitlines()
+        curve = [json.loads(point)["train_loss"] for point in points]
+        losses.append((curve, result["test_bpb"], result["validation_bpb"], result["train_bytes"]))
+    assert losses[0] == losses[1] and len(losses[0][0]) == 4
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 6])

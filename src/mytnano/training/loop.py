@@ -130,6 +130,8 @@ class Run:
                 "diverged": False,
             },
         )
+        if points := self.history["points"]:  # else every window so far would be looked up again
+            self.windows.remember(points[-1]["step"], points[-1]["bytes"])
         pending = self.history.pop("pending", [])
         self.losses = [torch.tensor(loss, device=train.device) for loss in pending]
         spike = config.optim.spike
