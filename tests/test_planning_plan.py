@@ -10,6 +10,7 @@ from model_toys import HEALTHY
 
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.measure import memory_plan
 from mytnano.measure.flops import training_flops
@@ -199,7 +200,7 @@ def test_advice_makes_it_fit():
 
 
 def test_designs_by_name():
-    assert design_named("mytllm-tiny").model.vocab_size == 512
+    assert design_named("mytllm-tiny") == SCALE["mytllm-tiny"]
     rung = design_named("mytnano")
     assert rung.model.vocab_size == 8192 and 50 < rung.model.context < 100
     assert isinstance(design_named("bigram"), RunConfig)

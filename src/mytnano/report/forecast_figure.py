@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from mytnano.planning.interval import Gate, Law
-from mytnano.report.svg import (
+from mytnano.svg import (
     ACCENT,
     FAINT,
     INK,
