@@ -4,6 +4,7 @@
     python docs/publish.py precision FOLDER       one that repeats published runs in another
                                                   precision, to stand beside them
     python docs/publish.py claims FOLDER          evidence that `mytnano claims run` left there
+    python docs/publish.py scale                  measure memory and the coordinate check anew
     python docs/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
                                                   `make test` there, publish the quick run and
                                                   the times; the words are passed on to make
@@ -36,6 +37,7 @@ from mytnano.files import atomic_write_bytes, atomic_write_json
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
 RUNS_OF_CLAIMS = ("results.csv",)
+SCALE = {"docs/coordinate_check.py": "coordinates.json", "docs/memory_plan.py": "memory.json"}
 TIMED = ("make ladder", "make test")
 QUICK = "out/ladder-quick"
 
@@ -59,6 +61,19 @@ def publish_precision(folder: Path, root: Path) -> Path:
     results = checked(folder)
     name = f"{results['budget']['name']}-{results['environment']['precision']}"
     return copy(FILES[:2], folder, root / PRECISION / name)
+
+
+def measure_scale(root: Path) -> None:
+    """Run the two measurements of docs/scale.md and docs/forecast.md in a clone of this commit."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
+        outside = {**os.environ, "PYTHONPATH": str(clone / "src")}
+        for script, name in SCALE.items():
+            subprocess.run([sys.executable, script], cwd=clone, env=outside, check=True)
+            file = clone / "results/scale" / name
+            fit_to_publish(file, json.loads(file.read_bytes())["environment"]["commit"])
+            copy((name,), file.parent, root / "results/scale")
 
 
 def publish_claims(folder: Path, root: Path) -> list[Path]:
@@ -155,7 +170,7 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    words = {"fresh": None, "precision": 2, "claims": 2}
+    words = {"fresh": None, "precision": 2, "claims": 2, "scale": 1}
     wanted = words.get(arguments[0], 1) if arguments else 1
     if wanted is not None and len(arguments) != wanted:
         print(__doc__, file=sys.stderr)
@@ -163,6 +178,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     try:
         if arguments[0] == "fresh":
             measure_fresh(root, arguments[1:])
+        elif arguments[0] == "scale":
+            measure_scale(root)
         elif arguments[0] == "claims":
             publish_claims(Path(arguments[1]), root)
         elif arguments[0] == "precision":

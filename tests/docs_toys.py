@@ -84,6 +84,13 @@ def fill_tree(root: Path, **toys: object) -> None:
     twins = {"twins": 64, "design": "small", "train_bytes": 65_536, "mean": 2.5, "rows": [row]}
     twins |= {"deviation_percent": 0.9, "environment": MACHINE}
     atomic_write_json(root / "results/stats/twins.json", twins)
+    powers = {"growth": {"0": {"stream": 0.1, "logits": 0.2}, "1": {"stream": 0.3, "logits": 0.2}}}
+    check = {"environment": MACHINE, "steps": 5, "config": {"optim": {"lr": 0.004}}}
+    check |= {"scalings": {"mup": {"width": powers, "layers": powers}}}
+    atomic_write_json(root / "results/scale/coordinates.json", check)
+    memory = {"measured": 2e8, "ratio": 1.02, "tensors_ratio": 0.98}
+    planned = {"environment": MACHINE, "shapes": {"small": memory}}
+    atomic_write_json(root / "results/scale/memory.json", planned)
     evidence = root / "src/mytnano/claims/evidence"
     claim = {"sentence": "relu is better than baseline", "name": "relu", "verdict": "better"}
     claim = found | {"arms": [claim, claim | {"name": "gelu"}], "core_minutes": 3.0, "more": {}}

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mytnano.claims import costs, run
 from mytnano.claims.command import give_claims
+from mytnano.claims.judge import needed
 from mytnano.claims.ledger import chosen
 from mytnano.errors import UserError
 
@@ -51,7 +52,7 @@ def test_every_claim_with_parts_knows_its_runs():
     figures_and_twins = {
         "C24", "C25", "C30", "C39", "C44", "C47", "C48", "C50", "C51", "C54"
     }  # fmt: skip
-    idle = {claim.id for claim in chosen(()) if claim.parts and not run.needed([claim])}
+    idle = {claim.id for claim in chosen(()) if claim.parts and not needed(claim)}
     assert idle == figures_and_twins
 
 

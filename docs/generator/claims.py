@@ -48,6 +48,8 @@ def reasons(project: Project) -> str:
     parts = []
     for each in judged(project):
         lines = [f"`{MARKS[finding.state]}` {finding.sentence}" for finding in each.findings]
+        if each.claim.remark:
+            lines.append(f"remark: {each.claim.remark}")
         if each.claim.needs:
             lines.append(f"needs {each.claim.needs}")
         parts += [f"**{each.claim.id}** {each.claim.says}: {each.verdict}.", bullets(lines)]

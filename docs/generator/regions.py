@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from generator import claims, designs, findings, lab, ladder, precision, rungs, sources, verdicts
+from generator import (
+    claims,
+    designs,
+    findings,
+    lab,
+    ladder,
+    precision,
+    rungs,
+    scale,
+    sources,
+    verdicts,
+)
 from generator.tables import Project
 from mytnano.designs.rungs import RUNGS
 
@@ -48,6 +59,8 @@ def regions() -> dict[str, Region]:
         "lab-answers": lab.answers,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
+        "coordinates": scale.coordinates,
+        "memory": scale.memory,
         "claims-overview": claims.overview,
         "claims-verdicts": claims.verdicts,
         "claims-reasons": claims.reasons,

@@ -20,6 +20,6 @@ class Finding:
     source: str = ""
 
 
-def stated(holds: bool, sentence: str, source: str) -> Finding:
+def stated(holds: bool, sentence: str, source: str = "") -> Finding:
     """A condition that was decided."""
     return Finding("holds" if holds else "refuted", sentence, source)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mytnano.claims import figures, measured
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.findings import Finding
-from mytnano.claims.ledger import Claim, Part
+from mytnano.claims.ledger import Claim, Part, planned_minutes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ def found(part: Part, evidence: Evidence) -> Finding:
         return run_check(part.check, evidence)
     answer = evidence[part.ablation]
     if answer is None:
-        return Finding("missing", f"ablation '{part.ablation}' has not been run")
+        planned = planned_minutes(part.ablation)
+        told = f": about {planned:.0f} core minutes" if planned else ""
+        return Finding("missing", f"ablation '{part.ablation}' has not been run{told}")
     arm = next(each for each in answer["arms"] if each["name"] == part.arm)
     state = (
         "holds" if arm["verdict"] in part.holds
@@ -79,6 +81,19 @@ def run_check(name: str, evidence: Evidence) -> Finding:
     """Run a check by name: one of the log's figures, or one of what was measured."""
     figure: Callable[[], Finding] | None = getattr(figures, name, None)
     return figure() if figure else getattr(measured, name)(evidence)
+
+
+TWINS = "twins"
+"""Evidence that was there before any claim was written down."""
+
+
+def needed(claim: Claim) -> list[str]:
+    """Ablations and measurements that a claim rests on and that can be run, each once."""
+    names: dict[str, None] = {}
+    for part in claim.parts:
+        rested = (part.ablation,) if part.ablation else measured.NEEDS.get(part.check, ())
+        names |= dict.fromkeys(name for name in rested if name != TWINS)
+    return list(names)
 
 
 def score(judged: Sequence[Judged]) -> tuple[int, int, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from importlib import resources
 from typing import Literal, Self
 
@@ -43,8 +44,10 @@ class Claim(Frozen):
 
     Attributes:
         says: the claim. printed: the log's numbers for it.
-        predict, p: the verdict that we expected before the first run, and how sure we were.
+        predict, p: the verdict that we expected before the first run, and how sure we were; none
+            where what decides it was known before.
         parts: what decides it. needs: why nothing has, for a claim without parts.
+        remark: what should be known beside the verdict.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Claim(Frozen):
     p: float | None = pydantic.Field(default=None, gt=0, lt=1)
     parts: tuple[Part, ...] = ()
     needs: str = ""
+    remark: str = ""
 
     @property
     def questions(self) -> tuple[str, ...]:
@@ -84,3 +88,11 @@ def chosen(ids: tuple[str, ...]) -> list[Claim]:
 def question_file(name: str):
     """The YAML file of an ablation of the ledger, inside the package."""
     return resources.files("mytnano.claims") / "questions" / f"{name}.yaml"
+
+
+@functools.cache
+def planned_minutes(name: str) -> float | None:
+    """Core minutes of an ablation if every seed is needed, as estimated on the machine that
+    ``minutes.json`` names; None where there is no estimate."""
+    file = resources.files("mytnano.claims") / "minutes.json"
+    return json.loads(file.read_text(encoding="utf-8"))["minutes"].get(name)

@@ -11,6 +11,7 @@ from rich.console import Console
 from mytnano.claims.costs import measure_costs
 from mytnano.claims.evidence import FILE
 from mytnano.claims.gather import write_evidence
+from mytnano.claims.judge import needed
 from mytnano.claims.ledger import Claim, question_file
 from mytnano.claims.rates import measure_rates
 from mytnano.errors import UserError
@@ -19,38 +20,7 @@ from mytnano.lab import ablate
 from mytnano.ladder.environment import choose_device
 from mytnano.training.precision import choose_precision
 
-OF_COSTS = {
-    "speed_up_is_quadratic", "rmsnorm_is_faster", "flash_is_faster_at_128",
-    "flash_is_faster_at_4096", "flash_is_smaller", "compiling_pays",
-}  # fmt: skip
-OF_RATES = {"small_rates_suffice"}
-OF_ABLATIONS = {
-    "bigram_is_the_count": ("context",),
-    "gradients_vanish": ("depth",),
-    "rank_survives": ("depth",),
-    "no_design_diverged": ("init",),
-    "tokens_are_a_quarter": ("tokenizer",),
-    "tokenizer_outweighs_parts": ("tokenizer", "relu-gelu", "rmsnorm", "kv-heads", "activation"),
-}
-"""What checks rest on; those that are not here need no run, or only the shipped twins."""
-
 COSTS, RATES = "costs", "rates"
-
-
-def needed(claims: Sequence[Claim]) -> list[str]:
-    """Names of the ablations and measurements that claims rest on, each once."""
-    names: dict[str, None] = {}
-    for claim in claims:
-        for part in claim.parts:
-            if part.ablation:
-                names[part.ablation] = None
-            for name in OF_ABLATIONS.get(part.check, ()):
-                names[name] = None
-            if part.check in OF_COSTS:
-                names[COSTS] = None
-            if part.check in OF_RATES:
-                names[RATES] = None
-    return list(names)
 
 
 def run_claims(
@@ -61,7 +31,7 @@ def run_claims(
     Raises:
         UserError: a claim has nothing to run, or a run cannot be made.
     """
-    names = needed(claims)
+    names = list(dict.fromkeys(name for claim in claims for name in needed(claim)))
     if not names:
         said = "; ".join(
             f"{claim.id}: {claim.needs or 'decided without a run'}" for claim in claims

@@ -62,7 +62,11 @@ def print_claims(judged: Sequence[Judged], console: Console) -> None:
 def summary(judged: Sequence[Judged]) -> str:
     """How many have which verdict, and the score of our predictions."""
     counts = [(word, sum(each.verdict == word for each in judged)) for word in VERDICT_WORDS]
-    told = ", ".join(f"{count} {word}" for word, count in counts if count)
+    told = ", ".join(
+        f"{count} {'hold' if word == 'holds' and count > 1 else word}"
+        for word, count in counts
+        if count
+    )
     right, tested, brier = score(judged)
     if not tested:
         return told
@@ -86,6 +90,8 @@ def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:
     spent = minutes(judged, evidence)
     if spent:
         lines.append(f"compute: {spent:.0f} core minutes")
+    if claim.remark:
+        lines.append(f"remark: {claim.remark}")
     if claim.needs:
         lines.append(f"needs: {claim.needs}")
     elif judged.verdict == "not run":

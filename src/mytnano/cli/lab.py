@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import split_names, tell
+from mytnano.cli.shared import Device, Fleet, Workers, split_names, tell
 
 
 def ablate(
@@ -23,13 +23,9 @@ def ablate(
         Path | None,
         typer.Option(help="Folder for runs and answer; default: out/ablate-QUESTION."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
-    ] = None,
-    fleet: Annotated[
-        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
-    ] = "auto",
+    device: Device = "auto",
+    workers: Workers = None,
+    fleet: Fleet = "auto",
     time: Annotated[
         bool,
         typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
@@ -64,10 +60,8 @@ def claims(
     out: Annotated[
         Path, typer.Option(help="Folder of your own evidence, which goes before ours.")
     ] = Path("out/claims"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
-    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
     """The 56 claims of the log: what decides each, its verdict, and whether we predicted it.
 

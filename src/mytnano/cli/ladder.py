@@ -8,17 +8,25 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import default_folder, split_names, tell
+from mytnano.cli.shared import (
+    Corpus,
+    Device,
+    Fleet,
+    Precision,
+    Split,
+    TestFile,
+    Workers,
+    default_folder,
+    split_names,
+    tell,
+)
 
 
 def ladder(
     budget: Annotated[
         str, typer.Option(help="smoke (1 minute), quick (12), or standard (2 hours, on 2 cores).")
     ] = "quick",
-    corpus: Annotated[
-        str,
-        typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME."),
-    ] = "sotu",
+    corpus: Corpus = "sotu",
     rungs: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,20 +45,12 @@ def ladder(
             "default: out/ladder-BUDGET, and the corpus unless it is sotu."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
-    ] = "auto",
-    split: Annotated[
-        str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
-    ] = "documents",
-    test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
-    ] = None,
-    fleet: Annotated[
-        str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
-    ] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    split: Split = "documents",
+    test_file: TestFile = None,
+    workers: Workers = None,
+    fleet: Fleet = "auto",
     tune: Annotated[
         bool,
         typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),

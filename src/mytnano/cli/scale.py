@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import default_folder, tell
+from mytnano.cli.shared import Device, Workers, default_folder, tell
 from mytnano.errors import UserError
 
 
@@ -122,10 +122,8 @@ def forecast(
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: out/forecast-BUDGET, or beside the CSV.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
-    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
     """The loss of a model that is not trained, from many small ones: interval, trial, caveats."""
     from mytnano.config import DataConfig

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
+
+Corpus = Annotated[
+    str, typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME.")
+]
+Split = Annotated[str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")]
+TestFile = Annotated[Path | None, typer.Option(help="A file that is the test text.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="auto (bf16 where a probe shows that it pays), fp32 or bf16.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes; default: one a core, none beside a GPU.")
+]
+Fleet = Annotated[
+    str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
+]
+"""Options that several verbs have."""
 
 
 def split_names(words: list[str]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.init import stream_seed
-from mytnano.text.batches import Windows
 from mytnano.training import memory
 from mytnano.training.care import Care
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
@@ -25,7 +24,7 @@ from mytnano.training.guard import Guard
 from mytnano.training.outcome import continued, describe
 from mytnano.training.probe import Probe
 from mytnano.training.schedule import learning_rate
-from mytnano.training.text import Text
+from mytnano.training.text import Text, windows_of
 
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
@@ -105,15 +104,7 @@ class Run:
         self.config, self.text, self.folder, self.on_progress = config, text, folder, on_progress
         self.care = care
         self.engine = engine or self._engine()
-        train, data = config.train, config.data
-        self.windows = Windows(
-            text.train,
-            data.window_bytes,
-            config.model.context,
-            train.batch_windows,
-            train.seed,
-            train.salt,
-        )
+        train, self.windows = config.train, windows_of(config, text)
         self.total = config.steps
         points = min(self.total, care.log_points)
         self.log_at = set(np.unique(np.linspace(0, self.total - 1, points).astype(int)).tolist())

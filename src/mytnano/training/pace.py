@@ -15,11 +15,10 @@ from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.sampling import sample
-from mytnano.text.batches import Windows
 from mytnano.training.engine import Engine
 from mytnano.training.loop import SAMPLE_MOMENTS, SAMPLE_TOKENS
 from mytnano.training.outcome import SAMPLE_BYTES
-from mytnano.training.text import Text
+from mytnano.training.text import Text, windows_of
 
 STEPS = 20
 WARM_UP = 3
@@ -70,22 +69,14 @@ def step_seconds(config: RunConfig, text: Text, budget: float) -> Timed:
         budget: seconds that the whole run has; of a short one timing takes only ``SHARE``.
     """
     engine = Engine(config)
-    data, train = config.data, config.train
-    windows = Windows(
-        text.train,
-        data.window_bytes,
-        config.model.context,
-        train.batch_windows,
-        train.seed,
-        train.salt,
-    )
+    windows = windows_of(config, text)
     engine.model.train()
     timed, started = -WARM_UP, time.perf_counter()
     while timed < STEPS:
         if timed == 0:
             started = time.perf_counter()
         batch = windows.batch(timed + WARM_UP)
-        x, y = (torch.from_numpy(ids).to(train.device) for ids in batch)  # (B, T) each
+        x, y = (torch.from_numpy(ids).to(config.train.device) for ids in batch)  # (B, T) each
         engine.gradients(x, y).item()
         engine.update(0.0).item()
         timed += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
-from mytnano.text.batches import tokens_per_window
+from mytnano.text.batches import Windows, tokens_per_window
 from mytnano.text.corpus import Corpus, load_corpus
 from mytnano.text.shard_corpus import check_tokenizer, open_shards
 from mytnano.text.shards import PREFIX, ShardStream
@@ -87,4 +87,17 @@ def resolve(config: RunConfig, cache: Path) -> RunConfig:
     return config.but(
         data={"fingerprint": text.corpus.fingerprint, "end_of_document": between},
         model={"vocab_size": padded, "context": context},
+    )
+
+
+def windows_of(config: RunConfig, text: Text) -> Windows:
+    """The training windows of a resolved run, a function of its seed and the step."""
+    data, train = config.data, config.train
+    return Windows(
+        text.train,
+        data.window_bytes,
+        config.model.context,
+        train.batch_windows,
+        train.seed,
+        train.salt,
     )
