@@ -214,7 +214,7 @@ def test_the_default_target():
     params, size = target(None, "88B")
     assert (params, size) == (1_143_275_520, 88e9)
     assert target("1.5M", "2k") == (1.5e6, 2000)
-    with pytest.raises(UserError, match="not a number of weights"):
+    with pytest.raises(UserError, match="--params many is no amount"):
         target("many", "2k")
 
 

@@ -14,6 +14,7 @@ def test_a_measured_peak_is_a_speed_of_matrix_products():
     [
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA L40S", 362e12),
@@ -23,7 +24,8 @@ def test_a_measured_peak_is_a_speed_of_matrix_products():
         ("NVIDIA L400", None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
-        ("AMD Instinct MI300X", None),
+        ("AMD Instinct MI300X", 1307e12),
+        ("AMD Instinct MI250X", None),
     ],
 )
 def test_published_peaks_are_of_that_very_device(name, flops):

@@ -18,8 +18,6 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from mytnano.errors import UserError
-
 SEMANTICS = 2
 """Bumped whenever the numbers of a run move; a golden test forces the bump.
 
@@ -410,25 +408,3 @@ class RunConfig(Frozen):
 def role(section: type[Frozen], field: str) -> str:
     """The declared role of a field: ``factor``, ``matched`` or ``nuisance``."""
     return section.model_fields[field].json_schema_extra["role"]  # type: ignore[index,return-value]
-
-
-def override(config: RunConfig, assignments: list[str]) -> RunConfig:
-    """Apply ``section.field=value`` words from a command line.
-
-    Raises:
-        UserError: an unknown section or field, or a value that does not fit; the message names it.
-    """
-    for word in assignments:
-        path, equals, text = word.partition("=")
-        section, dot, field = path.partition(".")
-        if not (equals and dot) or section not in RunConfig.model_fields:
-            known = ", ".join(RunConfig.model_fields)
-            raise UserError(f"'{word}' is not SECTION.FIELD=VALUE with a section among {known}")
-        if field not in type(getattr(config, section)).model_fields:
-            known = ", ".join(type(getattr(config, section)).model_fields)
-            raise UserError(f"'{path}' is not a setting; {section} has {known}")
-        try:
-            config = config.but(**{section: {field: text}})
-        except pydantic.ValidationError as error:
-            raise UserError(f"'{word}': {error.errors()[0]['msg']}") from None
-    return config

@@ -80,8 +80,8 @@ def train(
             corpus=corpus, split=split, test_file=str(test_file) if test_file else None
         ),
         minutes=minutes,
-        tokens=amount(tokens, "--tokens"),
-        bytes=amount(bytes, "--bytes"),
+        tokens=None if tokens is None else amount(tokens, "--tokens"),
+        bytes=None if bytes is None else amount(bytes, "--bytes"),
         changes=assignments(words),
         device=device,
         precision=precision,

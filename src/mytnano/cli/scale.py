@@ -75,7 +75,7 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A design, such as mytllm-1b or mytnano.")],
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=VALUE", help="Settings, such as train.recompute=True."),
+        typer.Argument(metavar="FIELD=VALUE", help="Settings, such as recompute=true."),
     ] = None,
     hardware: Annotated[str, typer.Option(help="Devices, such as 8xH100.")] = "8xH100",
     tokens: Annotated[str, typer.Option(help="Training tokens, such as 20B.")] = "20B",
@@ -85,15 +85,15 @@ def plan(
     json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
 ) -> None:
     """What a run would take on hardware that need not be here: memory by part, FLOPs, time."""
-    from mytnano.config import override
+    from mytnano.designs.settings import amount, assignments, changed
     from mytnano.files import atomic_write_json
     from mytnano.planning import plan as planning
-    from mytnano.planning.hardware import parse_count, parse_hardware
+    from mytnano.planning.hardware import parse_hardware
 
     console = Console()
     devices, device = parse_hardware(hardware)
-    config = override(planning.design_named(recipe), fields or [])
-    made = planning.make_plan(config, device, devices, parse_count(tokens, "tokens"), context)
+    config = changed(planning.design_named(recipe), assignments(fields or []))
+    made = planning.make_plan(config, device, devices, amount(tokens, "--tokens"), context)
     for sentence in planning.sentences(made, recipe):
         tell(console, sentence)
     if json:

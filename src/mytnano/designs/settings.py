@@ -74,22 +74,21 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 
 
-def amount(text: str | None, option: str) -> int | None:
-    """``20M`` -> 20,000,000; units are k, M, G and B (a billion); None is None.
+def amount(text: str, option: str) -> int:
+    """``20M`` -> 20,000,000; units are k, M, G or B (a billion), and T.
 
     Raises:
         UserError: it is no positive number; ``option`` names it in the sentence.
     """
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([kMGB]?)", text.strip())
+    match = re.fullmatch(r"([0-9.,_]+(?:e[0-9]+)?)([kmgbt]?)", text.strip().lower())
     try:
-        value = float(match[1]) * UNITS[match[2]] if match else 0.0
+        digits = match[1].replace(",", "") if match else "0"
+        value = float(digits) * UNITS[match[2] if match else ""]
     except ValueError:
         value = 0.0
     if not 1 <= value < 1e18:
-        raise UserError(f"{option} {text} is no amount: give a number such as 500k, 20M or 1.5G")
+        raise UserError(f"{option} {text} is no amount: give a number such as 500k, 20M or 1.5B")
     return round(value)

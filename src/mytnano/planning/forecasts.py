@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mytnano.designs.scale import MYTLLM_1B
+from mytnano.designs.settings import amount
 from mytnano.measure.memory_plan import count_weights
-from mytnano.planning.hardware import parse_count
 from mytnano.planning.interval import SAMPLES, Forecast, Gate, Law, try_out
 from mytnano.planning.law import Run
 
@@ -19,8 +19,8 @@ def target(params: str | None, size: str) -> tuple[float, float]:
     """
     if params is None:
         weights = count_weights(MYTLLM_1B.model)
-        return float(weights.hidden + weights.head), float(parse_count(size, "bytes"))
-    return float(parse_count(params, "weights")), float(parse_count(size, "bytes"))
+        return float(weights.hidden + weights.head), float(amount(size, "--bytes"))
+    return float(amount(params, "--params")), float(amount(size, "--bytes"))
 
 
 def conclude(

@@ -8,9 +8,9 @@ from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
+from mytnano.measure.devices import Device
 from mytnano.measure.flops import forward_flops_per_token, training_flops
 from mytnano.measure.memory_plan import Weights, count_weights
-from mytnano.planning.hardware import Device
 from mytnano.planning.memory import Memory, micro_windows, training_memory
 
 MFU = (0.3, 0.5)

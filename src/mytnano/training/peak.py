@@ -12,30 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
+from mytnano.measure.devices import device_named
+
 SECONDS = 1.0
 PRODUCT = 1024
 """Rows and columns of the products: large enough for the best speed of a few cores."""
-
-PUBLISHED = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "RTX 4090": 165.2e12,
-    "RTX 3090": 71e12,
-    "V100": None,
-    "T4": None,
-}
-"""Name -> dense bf16 operations a second, from NVIDIA's data sheets; the first name that fits.
-
-None: the device has no bf16 units.
-"""
-
-OTHERS = {"Laptop", "MIG"}
-"""Words of names that stand for less than the device that they also name."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +40,10 @@ def published_peak(name: str, precision: str) -> Peak:
     """By the name that the driver gives; only for bf16."""
     if precision != "bf16":
         return Peak(None, f"the published peaks are for bf16, and this run is {precision}")
-    known = next((each for each in PUBLISHED if is_named(each, name)), None)
-    if known is None:
-        return Peak(None, f"'{name}' is not in the table of published peaks")
-    if PUBLISHED[known] is None:
-        return Peak(None, f"'{name}' has no bf16 units")
-    return Peak(PUBLISHED[known], f"published dense bf16 peak of {known}")
-
-
-def is_named(known: str, name: str) -> bool:
-    """Whether every word of a table's name is one of the driver's: 'L4' is not in 'NVIDIA L40S'."""
-    words = name.replace("-", " ").split()
-    return OTHERS.isdisjoint(words) and all(word in words for word in known.split())
+    device = device_named(name)
+    if device is None:
+        return Peak(None, f"no bf16 peak is known of '{name}'")
+    return Peak(device.flops, f"published dense bf16 peak of {device.name}")
 
 
 def measured_peak(precision: str, seconds: float = SECONDS) -> float:
