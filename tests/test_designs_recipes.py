@@ -16,6 +16,7 @@ from mytnano.designs.recipes import (
 from mytnano.designs.rungs import design
 from mytnano.designs.settings import amount, assignments, changed, full_name
 from mytnano.errors import UserError
+from mytnano.lab.spec import read_spec
 
 EVERY = [(recipe, size) for recipe in RECIPES for size in SIZES]
 
@@ -145,3 +146,13 @@ def test_amounts(text, number):
 def test_no_amounts(text):
     with pytest.raises(UserError, match=r"--bytes .* is no amount: give a number such as"):
         amount(text, "--bytes")
+
+
+def test_the_question_about_modern_is_about_the_recipe():
+    arm = dict(read_spec("modern").arms["modern"])
+    for name in ("joint", "kv_heads", "ffn_width"):  # to match parameters at that size
+        del arm[name]
+    given = changed(sized("mytnano", "nano"), arm)
+    modern = RECIPES["mytnano-modern"](sized("mytnano", "nano"))
+    assert given.optim == modern.optim
+    assert given.model.but(ffn_width=8) == modern.model.but(ffn_width=8)
