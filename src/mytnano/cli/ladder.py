@@ -115,7 +115,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result file; default: out/bench.json, or bench-fleet, or bench-decode."),
+        typer.Option(help="Result file; default: out/bench.json, bench-fleet, -decode, -quality."),
     ] = None,
     fleet: Annotated[
         str | None,
@@ -129,15 +129,23 @@ def bench(
             metavar="RUN", help="Continue text with a run, against transformers, instead."
         ),
     ] = None,
+    quality: Annotated[
+        Path | None,
+        typer.Option(metavar="TEXT", help="Race nanoGPT to a score on a text file instead."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
 
     With --fleet, many models trained as one program beside one alone; there is a shape A as well.
     With --decode, tokens that a run writes with its cache, beside transformers.generate.
+    With --quality, bits per byte after a minute of training, beside nanoGPT's README run.
     """
-    from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench
+    from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench, run_quality_bench
 
+    if quality is not None:
+        run_quality_bench(quality, nanogpt, rounds, out or Path("out/bench-quality.json"))
+        return
     if decode is not None:
         run_decode_bench(decode, rounds, out or Path("out/bench-decode.json"), threads)
         return
