@@ -115,7 +115,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result file; default: out/bench.json, bench-fleet, -decode, -quality."),
+        typer.Option(help="Result file; default: out/bench.json, bench-fleet, and so on."),
     ] = None,
     fleet: Annotated[
         str | None,
@@ -133,6 +133,9 @@ def bench(
         Path | None,
         typer.Option(metavar="TEXT", help="Race nanoGPT to a score on a text file instead."),
     ] = None,
+    tokenizers: Annotated[
+        bool, typer.Option("--tokenizers", help="Train and encode vocabularies instead.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
@@ -140,9 +143,15 @@ def bench(
     With --fleet, many models trained as one program beside one alone; there is a shape A as well.
     With --decode, tokens that a run writes with its cache, beside transformers.generate.
     With --quality, bits per byte after a minute of training, beside nanoGPT's README run.
+    With --tokenizers, MB/s of training and encoding.
     """
     from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench, run_quality_bench
 
+    if tokenizers:
+        from mytnano.bench.tokenizer_speed import run_tokenizer_bench
+
+        run_tokenizer_bench(rounds, out or Path("out/bench-tokenizers.json"))
+        return
     if quality is not None:
         run_quality_bench(quality, nanogpt, rounds, out or Path("out/bench-quality.json"))
         return
