@@ -21,15 +21,15 @@ test-ranks: $(VENV)/.ready-dev ## Training on one, two and four processes, and t
 	$(BIN)/python -m pytest -m ranks $(ARGS)
 
 lint: $(VENV)/.ready-dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-dev ## Optimizer steps in tokens/s; ARGS="--nanogpt PATH" races against a nanoGPT checkout
 	$(BIN)/mytnano bench $(ARGS)
 
 docs: $(VENV)/.ready ## Fill the generated parts of README.md and docs/ from result files
-	$(BIN)/python docs/generate.py $(ARGS)
+	$(BIN)/python scripts/generate.py $(ARGS)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('mytnano needs Python 3.11 or newer; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.12') if sys.version_info < (3, 11) else None"

@@ -12,8 +12,8 @@ from report_toys import make_folder
 from mytnano.files import atomic_write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT / "docs") not in sys.path:
-    sys.path.insert(0, str(ROOT / "docs"))
+if str(ROOT / "scripts") not in sys.path:
+    sys.path.insert(0, str(ROOT / "scripts"))
 
 import generate  # noqa: E402, F401 - for the tests, once its folder is on the path
 import publish  # noqa: E402, F401

@@ -135,6 +135,6 @@ def test_generated_regions_are_current():
 
 
 def test_documents_name_no_place_of_the_machine_that_made_them():
-    for path in [*DOCUMENTS, ROOT / "CITATION.cff", *(ROOT / "docs").rglob("*.py")]:
+    for path in [*DOCUMENTS, ROOT / "CITATION.cff", *(ROOT / "scripts").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(home|tmp|root|Users|mnt|opt|work)/", text), path.name

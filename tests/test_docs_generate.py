@@ -46,7 +46,7 @@ def test_an_empty_tree_names_the_command_for_every_number(tree):
         if name.startswith(("constants", "budgets", "dependencies", "other-rungs", *LEDGER)):
             continue
         text = region(Project(tree))
-        assert re.search(r"`(make|mytnano|docs/publish\.py) ", text), name
+        assert re.search(r"`(make|mytnano|scripts/publish\.py) ", text), name
         assert "Measured" not in text, name
     assert generate.main([], tree) == 0
     assert not (tree / generate.FIGURE).exists()

@@ -1,6 +1,6 @@
 """What the ablations of the claims would take: writes src/mytnano/claims/minutes.json.
 
-    python docs/claim_minutes.py
+    python scripts/claim_minutes.py
 
 Core minutes if every seed is needed, by the lab's own estimate, from the speed of this machine on
 one thread; nothing is trained.

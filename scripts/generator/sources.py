@@ -48,7 +48,7 @@ def commands(project: Project) -> str:
     if not timed:
         return (
             "The two commands have not been timed from a fresh clone in this tree: "
-            "`docs/publish.py fresh` does that."
+            "`scripts/publish.py fresh` does that."
         )
     rows = [
         (f"`{c['command']}`", f"{c['seconds'] / 60:.1f} min", plain(c.get("last_line") or ""))

@@ -37,7 +37,7 @@ def absent(budget: str) -> str:
     """The sentence that stands for results that are not there yet."""
     return (
         f"No results of budget `{budget}` are published yet: `{COMMANDS[budget]}` makes them, and "
-        f"`docs/publish.py` copies them to `{folder_of(budget)}`."
+        f"`scripts/publish.py` copies them to `{folder_of(budget)}`."
     )
 
 

@@ -1,6 +1,6 @@
 """Does a learning rate tuned small serve large? Optimum rates over four widths and three depths.
 
-    python docs/lr_transfer.py FOLDER [--smoke]
+    python scripts/lr_transfer.py FOLDER [--smoke]
 
 Tunes the rate of one design at each size, under the standard rules and under CompleteP's, by the
 rule of docs/method.md, on the embedded corpus; the same command continues in FOLDER. Planned for

@@ -1,7 +1,7 @@
 """An A/A test of the whole lab on real runs, and write results/stats/twins.json.
 
-    python docs/twins.py FOLDER        as published; FOLDER keeps the runs, so it can be continued
-    python docs/twins.py FOLDER N      N twins
+    python scripts/twins.py FOLDER        as published; FOLDER keeps the runs, to be continued
+    python scripts/twins.py FOLDER N      N twins
 
 Trains twins of one small design that differ in nothing but the salt, and recombines them at random
 into pseudo-ablations of pairs. Whatever the rule calls better or worse there is wrong. Simulation

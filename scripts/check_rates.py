@@ -1,6 +1,6 @@
 """Check the written rule for learning rates at another budget: three points a rung.
 
-    python docs/check_rates.py FOLDER BUDGET RUNG ...
+    python scripts/check_rates.py FOLDER BUDGET RUNG ...
 
 Trains each rung at the rate that the rule gives at the budget, its half and twice, in FOLDER, where
 the same command continues, and writes results/tuning/BUDGET.json. Test text is not read.

@@ -14,7 +14,7 @@ def coordinates(project: Project) -> str:
     """With which power of the size activations grow, the lowest and the highest seed."""
     found = project.read(COORDINATES)
     if found is None:
-        return "Not measured in this tree: `docs/publish.py scale` makes it."
+        return "Not measured in this tree: `scripts/publish.py scale` makes it."
     rows = []
     for scaling, axes in found["scalings"].items():
         cells = []
@@ -33,7 +33,7 @@ def memory(project: Project) -> str:
     """Planned over measured memory of each shape."""
     found = project.read(MEMORY)
     if found is None:
-        return "Not measured in this tree: `docs/publish.py scale` makes it."
+        return "Not measured in this tree: `scripts/publish.py scale` makes it."
     rows = [
         (
             name,

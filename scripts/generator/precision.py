@@ -22,7 +22,7 @@ def precision(project: Project) -> str:
             parts += _compared(load_results(published), other)
     return paragraphs(*parts) if parts else (
         "No ladder has been repeated in another precision in this tree: `mytnano ladder "
-        "--precision fp32` makes one, and `docs/publish.py precision FOLDER` publishes it."
+        "--precision fp32` makes one, and `scripts/publish.py precision FOLDER` publishes it."
     )  # fmt: skip
 
 

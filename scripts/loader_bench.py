@@ -1,6 +1,6 @@
 """How fast batches come from shards, and that memory stays flat however large the set is.
 
-    python docs/loader_bench.py --gigabytes 10 --out results/scale/loader.json
+    python scripts/loader_bench.py --gigabytes 10 --out results/scale/loader.json
 
 writes a synthetic set (one random shard of ids, copied), reads global batches from it as a training
 run would, and prints tokens/s and how much the process's resident memory grew over the reading.

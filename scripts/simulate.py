@@ -1,7 +1,7 @@
 """Simulate the rule that decides verdicts, and write results/stats/null.json; about a minute.
 
-    python docs/simulate.py            as published
-    python docs/simulate.py FILE N     another file, N experiments of each kind
+    python scripts/simulate.py            as published
+    python scripts/simulate.py FILE N     another file, N experiments of each kind
 
 Every experiment looks after each of 3 to 64 pairs and keeps what it once found. Equal arms show how
 often the rule is wrong, planted differences what it finds and how soon. Everything is seeded: the

@@ -1,11 +1,11 @@
 """Publish results: copy what a ladder measured into results/, and fill the documents from it.
 
-    python docs/publish.py FOLDER                 an output folder of `mytnano ladder`
-    python docs/publish.py precision FOLDER       one that repeats published runs in another
+    python scripts/publish.py FOLDER                 an output folder of `mytnano ladder`
+    python scripts/publish.py precision FOLDER       one that repeats published runs in another
                                                   precision, to stand beside them
-    python docs/publish.py claims FOLDER          evidence that `mytnano claims run` left there
-    python docs/publish.py scale                  measure memory and the coordinate check anew
-    python docs/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
+    python scripts/publish.py claims FOLDER          evidence that `mytnano claims run` left there
+    python scripts/publish.py scale                  measure memory and the coordinate check anew
+    python scripts/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
                                                   `make test` there, publish the quick run and
                                                   the times; the words are passed on to make
 
@@ -37,7 +37,7 @@ from mytnano.files import atomic_write_bytes, atomic_write_json
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
 RUNS_OF_CLAIMS = ("results.csv",)
-SCALE = {"docs/coordinate_check.py": "coordinates.json", "docs/memory_plan.py": "memory.json"}
+SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
 TIMED = ("make ladder", "make test")
 QUICK = "out/ladder-quick"
 

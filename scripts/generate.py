@@ -1,7 +1,7 @@
 """Fill the generated regions of README.md and docs/*.md from the result files of the tree.
 
-    python docs/generate.py            write what has changed
-    python docs/generate.py --check    write nothing; exit code 1 if something would change
+    python scripts/generate.py            write what has changed
+    python scripts/generate.py --check    write nothing; exit code 1 if something would change
 
 A region is what stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``. A number
 that was measured stands nowhere else. A region whose result file is missing says which command

@@ -1,6 +1,6 @@
 """The coordinate check over widths and depths: how much a few steps change activations.
 
-    python docs/coordinate_check.py
+    python scripts/coordinate_check.py
 
 Takes about a minute and writes results/scale/coordinates.json: under each scaling, for each seed
 and size, the root mean square of the changes, and with which power of the size they grow.

@@ -1,6 +1,6 @@
 """Predicted and measured peak memory of training steps on this CPU, for shapes that differ.
 
-    python docs/memory_plan.py
+    python scripts/memory_plan.py
 
 writes results/scale/memory.json. Each shape is measured twice in a fresh process: its resident
 memory as it is, and with every freed tensor given back to the system, which shows the tensors

@@ -65,8 +65,8 @@ def twins(project: Project) -> str:
     study = project.read(TWINS)
     if study is None:
         return (
-            "No real twins have been trained in this tree: `docs/twins.py FOLDER` does that, and "
-            "`make docs` shows it."
+            "No real twins have been trained in this tree: `scripts/twins.py FOLDER` does that, "
+            "and `make docs` shows it."
         )
     rows = [
         (
@@ -129,6 +129,6 @@ def _about(study: Row) -> str:
 
 def _absent() -> str:
     return (
-        "The rule has not been simulated in this tree: `docs/simulate.py` does that, and "
+        "The rule has not been simulated in this tree: `scripts/simulate.py` does that, and "
         "`make docs` shows it."
     )
