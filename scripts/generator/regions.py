@@ -15,6 +15,7 @@ from generator import (
     rungs,
     scale,
     sources,
+    tour,
     verdicts,
 )
 from generator.tables import Project
@@ -66,6 +67,8 @@ def regions() -> dict[str, Region]:
         "claims-reasons": claims.reasons,
         "claims-sources": claims.sources,
     }
+    named["tour-conditions"] = tour.about
+    named |= {f"{tour.PREFIX}{name}": partial(tour.output, name=name) for name in tour.names()}
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
     return named | {
         f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
