@@ -1,4 +1,5 @@
-"""Fill the generated regions of README.md and docs/*.md from the result files of the tree.
+"""Fill the generated regions of README.md and docs/*.md from the result files of the tree, and
+make the pages and figures of the claims.
 
     python scripts/generate.py            write what has changed
     python scripts/generate.py --check    write nothing; exit code 1 if something would change
@@ -14,6 +15,7 @@ import re
 import sys
 from pathlib import Path
 
+from generator.claim_pages import pages
 from generator.ladder import headline_figure
 from generator.regions import regions
 from generator.tables import Project
@@ -63,7 +65,7 @@ def outputs(root: Path) -> dict[Path, str | None]:
             found[path] = fill(path.read_text(encoding="utf-8"), project)
         except UserError as error:
             raise UserError(f"{path.relative_to(root)}: {error}") from None
-    return found
+    return found | {root / path: text for path, text in pages(project).items()}
 
 
 def stale(root: Path) -> dict[Path, str | None]:

@@ -33,7 +33,7 @@ from mytnano.ladder.environment import environment
 from mytnano.training.precision import choose_precision
 
 ROOT = Path(__file__).resolve().parent.parent
-ANSWER = "out/positions/answer.svg"
+ANSWER = "out/vocabulary/answer.svg"
 SHELL = {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
 
 
@@ -95,7 +95,7 @@ def run_shell(cell: Cell, folder: Path, session: dict[str, Any]) -> str:
 def _tidy(output: str) -> str:
     """Without spaces at the ends of lines and the lines that only say how far a command is."""
     lines = [line.rstrip() for line in output.splitlines()]
-    kept = [line for line in lines if not re.match(r"\s*(about .* left|step )", line)]
+    kept = [line for line in lines if not re.match(r"\s*(about .* left|\[ *\d+/\d+\] )", line)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")
 
 

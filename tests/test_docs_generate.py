@@ -37,7 +37,7 @@ def line_of(text, start):
     return next(line for line in text.splitlines() if line.startswith(start))
 
 
-LEDGER = ("claims-overview", "claims-verdicts", "claims-reasons")
+LEDGER = ("claims-overview", "claims-verdicts", "claims-wanting")
 """Regions over all claims: what each rests on, and where it was made, is in claims-sources."""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from generator.tables import Project, bullets, conditions, paragraphs, table
+from generator.tables import Project, conditions, table
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import Judged, judge
 from mytnano.claims.ledger import chosen
-from mytnano.claims.show import MARKS, summary
+from mytnano.claims.show import summary
 
 FOLDER = "src/mytnano/claims/evidence"
 
@@ -26,7 +26,7 @@ def verdicts(project: Project) -> str:
     """A row a claim."""
     rows = [
         (
-            each.claim.id,
+            f"[{each.claim.id}](claims/{each.claim.id}.md)",
             each.claim.says + (f" ({each.claim.printed})" if each.claim.printed else ""),
             f"**{each.verdict}**" if each.verdict != "not run" else each.verdict,
             _predicted(each),
@@ -43,17 +43,16 @@ def _predicted(each: Judged) -> str:
     return f"{each.claim.predict} ({each.claim.p:g}){came}"
 
 
-def reasons(project: Project) -> str:
-    """What decided each claim, part by part, and what the others need."""
-    parts = []
+def wanting(project: Project) -> str:
+    """The claims that have not been decided, with what each needs."""
+    rows = []
     for each in judged(project):
-        lines = [f"`{MARKS[finding.state]}` {finding.sentence}" for finding in each.findings]
-        if each.claim.remark:
-            lines.append(f"remark: {each.claim.remark}")
-        if each.claim.needs:
-            lines.append(f"needs {each.claim.needs}")
-        parts += [f"**{each.claim.id}** {each.claim.says}: {each.verdict}.", bullets(lines)]
-    return paragraphs(*parts)
+        if each.verdict != "not run":
+            continue
+        missing = [finding.sentence for finding in each.findings if finding.state == "missing"]
+        needs = each.claim.needs or "; ".join(dict.fromkeys(missing))
+        rows.append((f"[{each.claim.id}](claims/{each.claim.id}.md)", needs))
+    return table(("claim", "needs"), rows) if rows else "None: every claim has a verdict."
 
 
 def sources(project: Project) -> str:

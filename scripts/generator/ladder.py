@@ -70,14 +70,14 @@ def headline_figure(project: Project, budget: str) -> str | None:
     return standalone(str(ladder_figure(results, core, compare.lowest(core))))
 
 
-def headline(project: Project, budget: str) -> str:
-    """The figure with what it shows, and what the results say in sentences."""
+def headline(project: Project, budget: str, images: str = "docs/img") -> str:
+    """The figure with what it shows; ``images`` is where it lies, from the document."""
     results = published(project, budget)
     if results is None:
         return absent(budget)
     picture = (
         f"![Bits per byte of every rung and seed, with closed-form baselines]"
-        f"(docs/img/ladder-{budget}.svg)"
+        f"({images}/ladder-{budget}.svg)"
     )
     caption = (
         "Every dot is one seed, the upright bar their mean; dashed lines are closed-form baselines "

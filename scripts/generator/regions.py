@@ -33,6 +33,7 @@ def regions() -> dict[str, Region]:
     core, more = ("core",), ("as-logged", "long")
     named: dict[str, Region] = {
         "headline": partial(ladder.headline, **quick),
+        "headline-site": partial(ladder.headline, **quick, images="img"),
         "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=README_TO_LADDER),
         "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
         "ladder-standard": partial(ladder.ladder, **standard, groups=(*core, *more), page=HERE),
@@ -64,7 +65,7 @@ def regions() -> dict[str, Region]:
         "memory": scale.memory,
         "claims-overview": claims.overview,
         "claims-verdicts": claims.verdicts,
-        "claims-reasons": claims.reasons,
+        "claims-wanting": claims.wanting,
         "claims-sources": claims.sources,
     }
     named["tour-conditions"] = tour.about
