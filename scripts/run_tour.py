@@ -33,7 +33,7 @@ from mytnano.ladder.environment import environment
 from mytnano.training.precision import choose_precision
 
 ROOT = Path(__file__).resolve().parent.parent
-ANSWER = "out/vocabulary/answer.svg"
+ANSWER = "out/average/answer.svg"
 SHELL = {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
 
 

@@ -5,6 +5,7 @@ Pages are generated whole from the ledger and the evidence; nobody edits them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +80,8 @@ def page(each: Judged, evidence: Evidence, drawn: set[str], beside: list[str]) -
 
 def _origin(claim: Claim) -> str:
     """Stage, unit, and whether the printed numbers are among the log's own results."""
-    printed = re.findall(r"\d+\.\d{4}", claim.printed)
+    losses = {f"{row['loss']:.4f}" for row in log()["printed"].values()}
+    printed = [x for x in re.findall(r"\d+\.\d{4}", claim.printed) if x in losses]
     unit = "character" if claim.stage in CHARACTERS else "token of the model's own vocabulary"
     said = f"Stage {claim.stage} of the log" + (f", in nats a {unit}." if printed else ".")
     own = log()["csv"].get(claim.stage, [])
@@ -142,7 +144,7 @@ def _question(name: str, evidence: Evidence, drawn: set[str]) -> Iterator[str]:
     yield f"## {'Ablation' if file.is_file() else 'Measurement'} `{name}`"
     if file.is_file():
         text = file.read_text(encoding="utf-8")
-        yield paragraphs(_asked(read_spec(_mapping(text))), f"```yaml\n{text.strip()}\n```")
+        yield paragraphs(_asked(_spec(text)), f"```yaml\n{text.strip()}\n```")
     elif found and found.get("question"):
         yield found["question"]
     if found is None:
@@ -178,8 +180,9 @@ def _twins(found: Found) -> str:
     )
 
 
-def _mapping(text: str) -> dict[str, Any]:
-    return yaml.safe_load(text)
+@functools.cache
+def _spec(text: str) -> Spec:
+    return read_spec(yaml.safe_load(text))
 
 
 def _asked(spec: Spec) -> str:

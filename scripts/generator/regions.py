@@ -24,7 +24,6 @@ from mytnano.designs.rungs import RUNGS
 Region = Callable[[Project], str]
 
 HERE = ""
-README_TO_LADDER = "docs/ladder.md"
 
 
 def regions() -> dict[str, Region]:
@@ -34,7 +33,7 @@ def regions() -> dict[str, Region]:
     named: dict[str, Region] = {
         "headline": partial(ladder.headline, **quick),
         "headline-site": partial(ladder.headline, **quick, images="img"),
-        "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=README_TO_LADDER),
+        "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=HERE),
         "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
         "ladder-standard": partial(ladder.ladder, **standard, groups=(*core, *more), page=HERE),
         "baselines-quick": partial(ladder.closed_form, **quick),
