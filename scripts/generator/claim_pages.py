@@ -33,6 +33,9 @@ MEANING = {"holds": "holds", "refuted": "refuted", "open": "not decided", "missi
 CHARACTERS = ("01", "02", "03", "04", "05")
 """Stages of the log whose models read characters; later ones mostly tokens of cl100k."""
 
+STAGES = {"all": "Of the whole log", "scale": "Of the log's words on scale"}
+"""What is said of claims that are from no single stage."""
+
 Found = dict[str, Any]
 
 
@@ -62,7 +65,6 @@ def page(each: Judged, evidence: Evidence, drawn: set[str], beside: list[str]) -
         NOTE,
         f"# {claim.id}: {claim.says}",
         " · ".join(["[All claims](../claims.md)", *(f"[{id}]({id}.md)" for id in beside)]),
-        f"> {claim.says}." + (f" Printed: {claim.printed}." if claim.printed else ""),
         _origin(claim),
         f"**Verdict: {each.verdict}.** {_prediction(each)}",
     ]
@@ -83,7 +85,9 @@ def _origin(claim: Claim) -> str:
     losses = {f"{row['loss']:.4f}" for row in log()["printed"].values()}
     printed = [x for x in re.findall(r"\d+\.\d{4}", claim.printed) if x in losses]
     unit = "character" if claim.stage in CHARACTERS else "token of the model's own vocabulary"
-    said = f"Stage {claim.stage} of the log" + (f", in nats a {unit}." if printed else ".")
+    said = f"{STAGES.get(claim.stage, f'Stage {claim.stage} of the log')}."
+    if claim.printed:
+        said += f" It prints {claim.printed}" + (f" (nats a {unit})." if printed else ".")
     own = log()["csv"].get(claim.stage, [])
     rows = [row for stage in log()["csv"].values() for row in stage]
     lost = [x for x in printed if not any(abs(float(x) - row) < ROUNDING for row in rows)]
