@@ -21,8 +21,9 @@ SMALLER = {
     "train_bytes=131072": "train_bytes=8192",
     "validation_bytes=16384, test_bytes=32768": "validation_bytes=2048, test_bytes=2048",
     '"bpe:1024"': '"bpe:512"',
-    "train_bytes: 65536\n": "train_bytes: 8192\ncorpus: toy.txt\ntuning_seeds: 1\n",
+    "train_bytes: 65536\n": "train_bytes: 8192\ncorpus: toy.txt\ntuning_seeds: 1\nseeds: 7\n",
     "test_bytes: 65536\nvalidation_bytes: 32768": "test_bytes: 4096\nvalidation_bytes: 4096",
+    "mytnano ablate question.yaml": "mytnano ablate question.yaml --workers 0",
     "--minutes 2 width=64": "--bytes 30k --corpus toy.txt layers=1 tokenizer=bpe:300 width=64",
 }
 """What the test puts in place of the page's minutes: a small text and few steps."""
