@@ -12,8 +12,8 @@ from report_toys import make_folder
 from mytnano.files import atomic_write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT / "docs") not in sys.path:
-    sys.path.insert(0, str(ROOT / "docs"))
+if str(ROOT / "scripts") not in sys.path:
+    sys.path.insert(0, str(ROOT / "scripts"))
 
 import generate  # noqa: E402, F401 - for the tests, once its folder is on the path
 import publish  # noqa: E402, F401
@@ -96,5 +96,8 @@ def fill_tree(root: Path, **toys: object) -> None:
     claim = found | {"arms": [claim, claim | {"name": "gelu"}], "core_minutes": 3.0, "more": {}}
     atomic_write_json(evidence / "block.json", claim)
     atomic_write_json(evidence / "twins.json", twins)
+    cell = {"source": "mytnano claims C13\n", "output": "C13 (stage 04)", "seconds": 1.0}
+    toured = {"environment": MACHINE, "seconds": 60.0, "cells": {"claim": cell}}
+    atomic_write_json(root / "results/tour.json", toured)
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/cpu.json", race)

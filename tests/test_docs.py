@@ -1,13 +1,12 @@
-"""The documents: their commands exist, their links lead somewhere, nothing is left out."""
+"""The documents: their links lead somewhere, nothing is left out, numbers are current."""
 
 import re
-import shlex
 import tomllib
-from pathlib import Path
 
 import matplotlib
 import pytest
 import yaml
+from docs_blocks import DOCUMENTS
 from docs_toys import ROOT, generate
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -17,17 +16,8 @@ from mytnano.designs.rungs import RUNGS
 from mytnano.ladder.results import COLUMNS
 from mytnano.measure.status import Evidence, judge
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 VERBS = get_command(app).commands
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
-def commands():
-    """(document, line) of every line in a shell block."""
-    for path in DOCUMENTS:
-        for block in re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
-            yield from ((path.name, line) for line in block.splitlines() if line)
 
 
 def slugs(path):
@@ -37,30 +27,6 @@ def slugs(path):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(("document", "line"), list(commands()))
-def test_every_command_can_be_parsed(document, line):
-    words = shlex.split(line)
-    if words[0] == "timeout":
-        words = words[4:]  # --signal INT SECONDS
-    if words[0] == "torchrun":
-        words = words[words.index("-m") + 1 :]
-    program = Path(words[0]).name
-    if program == "make":
-        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        targets = set(re.findall(r"^([\w-]+):(?!=)", makefile, re.MULTILINE))
-        assert words[1] in targets
-        passed = dict(word.split("=", 1) for word in words[2:])
-        assert all(re.search(rf"^{name} \?=", makefile, re.MULTILINE) for name in passed)
-        if words[1] == "ladder" and "ARGS" in passed:
-            program, words = "mytnano", ["mytnano", "ladder", *passed["ARGS"].split()]
-    if program == "mytnano":
-        VERBS[words[1]].make_context(words[1], words[2:])
-    elif program == "python":
-        assert (ROOT / words[1]).is_file()
-    else:
-        assert program == "make" or words == [".", ".venv/bin/activate"]
-
-
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help_and_is_documented(verb):
     shown = CliRunner().invoke(app, [verb, "--help"])
@@ -68,7 +34,7 @@ def test_every_verb_has_help_and_is_documented(verb):
     assert f"mytnano {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", target):
@@ -87,27 +53,31 @@ def test_every_rung_is_documented_once():
     assert text.count("How to read it: ") == len(expected)
 
 
-def test_every_column_and_status_is_explained():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    columns = text.partition("## What the columns mean")[2].partition("## Status words")[0]
+def test_every_column_is_explained():
+    text = (ROOT / "docs/ladder.md").read_text(encoding="utf-8")
+    columns = text.partition("## What the columns mean")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", columns, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(COLUMNS)
-    status = text.partition("## Status words")[2].partition("## Your own text")[0]
-    explained = re.findall(r"^\| `(\w+)` \|", status, re.MULTILINE)
+
+
+def test_every_status_is_explained():
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    status = text.partition("## Status")[2].partition("\n## ")[0]
+    explained = re.findall(r"^- `(\w+)`: ", status, re.MULTILINE)
     evidence = [
         Evidence(8, bpb, 8.0, 4.5, 3.5, (0.0, 0.0), falling)
-        for bpb, falling in ((2.0, False), (4.5, False), (4.5, True), (None, False))
+        for bpb, falling in ((None, False), (4.5, False), (4.5, True), (2.0, False))
     ]
     assert explained == [judge(each) for each in evidence]
 
 
-def test_the_tree_names_every_package_in_layer_order():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = text.partition("src/mytnano/\n")[2].partition("\ntests/")[0]
-    named = re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.MULTILINE)
+def test_the_architecture_names_every_package_in_layer_order():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    tree = text.partition("```\n")[2].partition("```")[0]
+    named = [name for line in tree.splitlines() for name in line[:15].replace(",", " ").split()]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
-    assert named == [layer.removeprefix("mytnano.") for layer in reversed(layers)]
+    assert named == [layer.removeprefix("mytnano.") for layer in layers]
 
 
 def test_every_dependency_has_its_reason():
@@ -129,12 +99,13 @@ def test_generated_regions_are_current():
     changed = generate.stale(ROOT)
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     if f"matplotlib=={matplotlib.__version__}\n" not in constraints:
-        # Another version draws the same figure with other bytes.
-        changed.pop(ROOT / generate.FIGURE, None)
+        # Another version draws the same figures with other bytes.
+        changed = {path: text for path, text in changed.items() if path.suffix != ".svg"}
     assert not changed, "run `make docs`"
 
 
 def test_documents_name_no_place_of_the_machine_that_made_them():
-    for path in [*DOCUMENTS, ROOT / "CITATION.cff", *(ROOT / "docs").rglob("*.py")]:
+    others = [ROOT / "CITATION.cff", ROOT / "mkdocs.yml", *(ROOT / "scripts").rglob("*.py")]
+    for path in [*DOCUMENTS, *others]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(home|tmp|root|Users|mnt|opt|work)/", text), path.name

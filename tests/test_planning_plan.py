@@ -22,7 +22,7 @@ from mytnano.planning.memory import micro_windows, training_memory
 from mytnano.planning.plan import as_json, design_named, halves, make_plan, sentences
 from mytnano.training.engine import recompute_blocks
 
-sys.path.append(str(Path(__file__).parents[1] / "docs"))
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
 SMALL = {**HEALTHY, "vocab_size": 300, "context": 64}
 

@@ -334,7 +334,7 @@ def test_a_killed_command_continues(corpus, tmp_path):
 def test_memory_stays_flat(tmp_path):
     """200 MB of ids, read at random all over, in a process that is looked at."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[1] / "docs" / "loader_bench.py"),
+        [sys.executable, str(Path(__file__).parents[1] / "scripts" / "loader_bench.py"),
          "--folder", str(tmp_path / "set"), "--gigabytes", "0.2", "--seconds", "1"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -60,13 +60,13 @@ def test_the_tables_show_the_study(study, tmp_path):
 
 def test_without_a_study_the_command_is_named(tmp_path):
     for region in (verdicts.errors, verdicts.planted, verdicts.detectable):
-        assert "`docs/simulate.py`" in region(Project(tmp_path))
+        assert "`scripts/simulate.py`" in region(Project(tmp_path))
 
 
 @pytest.mark.parametrize("words", [["one"], ["a", "b"], ["a", "1", "2"]])
 def test_the_script_explains_itself(words, capsys):
     assert main(words) == 2
-    assert "python docs/simulate.py" in capsys.readouterr().err
+    assert "python scripts/simulate.py" in capsys.readouterr().err
 
 
 def test_the_published_study_is_large_enough_and_holds_alpha():

@@ -44,7 +44,7 @@ heap (``M_MMAP_THRESHOLD``'s upper limit in glibc)."""
 
 HEAP_SHARE = 0.45
 """What glibc's heap takes beyond the tensors in it, as a share of them: holes between tensors that
-come and go. Measured (docs/memory_plan.py); the tensors alone are predicted much closer."""
+come and go. Measured (scripts/memory_plan.py); the tensors alone are predicted much closer."""
 
 RECOMPUTED_HEAP_SHARE = 2.0
 """The same where blocks recompute: few tensors are kept, but all pass through the heap."""

@@ -34,7 +34,7 @@ G = 1.0
 """Prior variance of the effect in squared paired deviations: as much information as one pair.
 
 Between 1 and 4 the choice moves little: larger values find effects of two deviations and more a
-seed earlier, and those of half a deviation some seeds later; ``docs/simulate.py`` measures it."""
+seed earlier, and those of half a deviation some seeds later: ``scripts/simulate.py``."""
 
 FEWEST = 3
 """Pairs before which nothing is decided: with two, the spread is a guess from one number."""

@@ -1,1 +1,0 @@
-"""What `docs/generate.py` writes into the marked regions: tables and sentences from files."""

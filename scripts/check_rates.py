@@ -1,0 +1,62 @@
+"""Check the written rule for learning rates at another budget: three points a rung.
+
+    python scripts/check_rates.py FOLDER BUDGET RUNG ...
+
+Trains each rung at the rate that the rule gives at the budget, its half and twice, in FOLDER, where
+the same command continues, and writes results/tuning/BUDGET.json. Test text is not read.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from mytnano.config import DataConfig
+from mytnano.designs.rungs import select
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
+from mytnano.ladder.cells import Where
+from mytnano.ladder.environment import count_workers, environment
+from mytnano.ladder.run import known_budget
+from mytnano.ladder.sweep import Sweep, as_json
+from mytnano.runs.lock import folder_lock
+from mytnano.training.precision import choose_precision
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def check(out: Path, budget_name: str, names: list[str], console: Console) -> Path:
+    """Measure the three points of each rung; return the file that holds them.
+
+    Raises:
+        UserError: an unknown budget or rung, or a run failed.
+    """
+    budget, ids = known_budget(budget_name), [rung.id for rung in select(names)]
+    precision, speeds = choose_precision("cpu")
+    where = Where(DataConfig(), out, precision, "cpu")
+    sweep = Sweep(where, budget, count_workers(None, "cpu"), speeds[precision], console)
+    with folder_lock(out):
+        tuned = sweep.around_the_rule(ids)
+    path = ROOT / "results" / "tuning" / f"{budget_name}.json"
+    atomic_write_json(path, as_json(tuned, sweep, environment("cpu", precision)))
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, or 2 with a sentence about what to mend."""
+    if len(arguments) < 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder, budget, *names = arguments
+    try:
+        print(check(Path(folder), budget, names, Console()))
+    except UserError as error:
+        print(f"check_rates: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

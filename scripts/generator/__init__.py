@@ -1,0 +1,1 @@
+"""What `scripts/generate.py` writes into the marked regions: tables and sentences from files."""

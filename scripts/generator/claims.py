@@ -1,0 +1,71 @@
+"""The regions about the log's claims: the ledger's verdicts, and what they rest on."""
+
+from __future__ import annotations
+
+from generator.tables import Project, conditions, table
+from mytnano.claims.evidence import Evidence
+from mytnano.claims.judge import Judged, judge
+from mytnano.claims.ledger import chosen
+from mytnano.claims.show import summary
+
+FOLDER = "src/mytnano/claims/evidence"
+
+
+def judged(project: Project) -> list[Judged]:
+    """Every claim, by the evidence of the tree."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    return [judge(claim, evidence) for claim in chosen(())]
+
+
+def overview(project: Project) -> str:
+    """How many have which verdict, and how our predictions fared."""
+    return f"Of the log's 56 claims: {summary(judged(project))}."
+
+
+def verdicts(project: Project) -> str:
+    """A row a claim."""
+    rows = [
+        (
+            f"[{each.claim.id}](claims/{each.claim.id}.md)",
+            each.claim.says + (f" ({each.claim.printed})" if each.claim.printed else ""),
+            f"**{each.verdict}**" if each.verdict != "not run" else each.verdict,
+            _predicted(each),
+        )
+        for each in judged(project)
+    ]
+    return table(("claim", "the log says", "verdict", "predicted"), rows)
+
+
+def _predicted(each: Judged) -> str:
+    if each.claim.predict is None:
+        return ""
+    came = {True: ", rightly", False: ", wrongly", None: ""}[each.as_predicted]
+    return f"{each.claim.predict} ({each.claim.p:g}){came}"
+
+
+def wanting(project: Project) -> str:
+    """The claims that have not been decided, with what each needs."""
+    rows = []
+    for each in judged(project):
+        if each.verdict != "not run":
+            continue
+        missing = [finding.sentence for finding in each.findings if finding.state == "missing"]
+        needs = each.claim.needs or "; ".join(dict.fromkeys(missing))
+        rows.append((f"[{each.claim.id}](claims/{each.claim.id}.md)", needs))
+    return table(("claim", "needs"), rows) if rows else "None: every claim has a verdict."
+
+
+def sources(project: Project) -> str:
+    """Every evidence file with its conditions."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    rows = []
+    for name in evidence.names():
+        found = evidence[name] or {}
+        spent = found.get("core_minutes")
+        rows.append(
+            (f"`{name}`", found.get("question", ""), spent and f"{spent:.0f}",
+             conditions(found.get("environment")))
+        )  # fmt: skip
+    if not rows:
+        return "No evidence is published in this tree: `mytnano claims run CLAIM` makes it."
+    return table(("file", "question", "core minutes", "made on"), rows, ("core minutes",))

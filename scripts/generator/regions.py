@@ -1,0 +1,75 @@
+"""Every region by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from generator import (
+    claims,
+    designs,
+    findings,
+    lab,
+    ladder,
+    precision,
+    rungs,
+    scale,
+    sources,
+    tour,
+    verdicts,
+)
+from generator.tables import Project
+from mytnano.designs.rungs import RUNGS
+
+Region = Callable[[Project], str]
+
+HERE = ""
+
+
+def regions() -> dict[str, Region]:
+    """Region name -> function that writes its content."""
+    quick, standard = {"budget": "quick"}, {"budget": "standard"}
+    core, more = ("core",), ("as-logged", "long")
+    named: dict[str, Region] = {
+        "headline": partial(ladder.headline, **quick),
+        "headline-site": partial(ladder.headline, **quick, images="img"),
+        "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=HERE),
+        "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
+        "ladder-standard": partial(ladder.ladder, **standard, groups=(*core, *more), page=HERE),
+        "baselines-quick": partial(ladder.closed_form, **quick),
+        "baselines-standard": partial(ladder.closed_form, **standard),
+        "findings-quick": partial(findings.findings, **quick),
+        "findings-standard": partial(findings.findings, **standard),
+        "log-quick": partial(ladder.log, **quick),
+        "defects-quick": partial(ladder.defects, **quick),
+        "depth-quick": partial(ladder.depth, **quick),
+        "attention-quick": partial(ladder.attention, **quick),
+        "corpus-quick": partial(ladder.corpus, **quick),
+        "other-rungs": rungs.others,
+        "learning-rates": designs.rates,
+        "vocabulary": designs.vocabulary,
+        "rate-rule": designs.rate_rule,
+        "budgets": designs.budgets,
+        "dependencies": sources.dependencies,
+        "commands": sources.commands,
+        "bench": sources.bench,
+        "constants-verdicts": verdicts.constants,
+        "verdict-errors": verdicts.errors,
+        "verdict-planted": verdicts.planted,
+        "verdict-twins": verdicts.twins,
+        "lab-answers": lab.answers,
+        "verdict-detectable": verdicts.detectable,
+        "precision": precision.precision,
+        "coordinates": scale.coordinates,
+        "memory": scale.memory,
+        "claims-overview": claims.overview,
+        "claims-verdicts": claims.verdicts,
+        "claims-wanting": claims.wanting,
+        "claims-sources": claims.sources,
+    }
+    named["tour-conditions"] = tour.about
+    named |= {f"{tour.PREFIX}{name}": partial(tour.output, name=name) for name in tour.names()}
+    named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
+    return named | {
+        f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
+    }

@@ -1,0 +1,196 @@
+"""Publish results: copy what a ladder measured into results/, and fill the documents from it.
+
+    python scripts/publish.py FOLDER                 an output folder of `mytnano ladder`
+    python scripts/publish.py precision FOLDER       one that repeats published runs in another
+                                                  precision, to stand beside them
+    python scripts/publish.py claims FOLDER          evidence that `mytnano claims run` left there
+    python scripts/publish.py scale                  measure memory and the coordinate check anew
+    python scripts/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
+                                                  `make test` there, publish the quick run and
+                                                  the times; the words are passed on to make
+
+Results that are not comparable, or that were made from a changed tree, are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import generate
+from generator.claims import FOLDER as CLAIMS
+from generator.ladder import folder_of
+from generator.precision import FOLDER as PRECISION
+from generator.sources import COMMANDS_FILE
+
+from mytnano.claims.evidence import FILE as EVIDENCE
+from mytnano.errors import UserError
+from mytnano.files import atomic_write_bytes, atomic_write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
+RUNS_OF_CLAIMS = ("results.csv",)
+SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
+TIMED = ("make ladder", "make test")
+QUICK = "out/ladder-quick"
+
+
+def publish(folder: Path, root: Path) -> Path:
+    """Copy the result files of an output folder to where its budget's results are published.
+
+    Raises:
+        UserError: there are no results, or they must not be published.
+    """
+    budget = checked(folder)["budget"]["name"]
+    return copy(FILES, folder, root / folder_of(budget))
+
+
+def publish_precision(folder: Path, root: Path) -> Path:
+    """Copy the scores of an output folder to where they are compared with its budget's.
+
+    Raises:
+        UserError: as :func:`publish`.
+    """
+    results = checked(folder)
+    name = f"{results['budget']['name']}-{results['environment']['precision']}"
+    return copy(FILES[:2], folder, root / PRECISION / name)
+
+
+def measure_scale(root: Path) -> None:
+    """Run the two measurements of docs/scale.md and docs/forecast.md in a clone of this commit."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
+        outside = {**os.environ, "PYTHONPATH": str(clone / "src")}
+        for script, name in SCALE.items():
+            subprocess.run([sys.executable, script], cwd=clone, env=outside, check=True)
+            file = clone / "results/scale" / name
+            fit_to_publish(file, json.loads(file.read_bytes())["environment"]["commit"])
+            copy((name,), file.parent, root / "results/scale")
+
+
+def publish_claims(folder: Path, root: Path) -> list[Path]:
+    """Copy every ``NAME/evidence.json`` into the package, and its runs to the results.
+
+    Raises:
+        UserError: there is none, or one was made from a changed tree.
+    """
+    files = sorted(folder.glob(f"*/{EVIDENCE}"))
+    if not files:
+        raise UserError(f"{folder} has no evidence: `mytnano claims run` makes it")
+    for file in files:
+        fit_to_publish(file.parent, json.loads(file.read_bytes())["environment"]["commit"])
+    for file in files:
+        atomic_write_bytes(root / CLAIMS / f"{file.parent.name}.json", file.read_bytes())
+        copy(RUNS_OF_CLAIMS, file.parent, root / "results/claims" / file.parent.name)
+    return files
+
+
+def copy(names: tuple[str, ...], folder: Path, target: Path) -> Path:
+    """Copy files; those that the folder does not have are removed from the target."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        source = folder / name
+        if source.exists():
+            atomic_write_bytes(target / name, source.read_bytes())
+        else:
+            (target / name).unlink(missing_ok=True)
+    return target
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """The content of a folder's results.json, fit to be published."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        commit, budget = results["environment"]["commit"], results["budget"]["name"]
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no results.json: run a ladder into it") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}/results.json is damaged: run the ladder again") from None
+    if not results.get("comparable"):
+        raise UserError(f"results of budget {budget} are not comparable and are not published")
+    fit_to_publish(folder, commit)
+    return results
+
+
+def fit_to_publish(folder: Path, commit: str) -> None:
+    """Refuse what was made from a changed tree."""
+    if not commit or commit.endswith("+"):
+        raise UserError(
+            f"{folder} was made from a changed tree or outside of a checkout: "
+            "commit, then run again in a new folder"
+        )
+
+
+def measure_fresh(root: Path, words: list[str]) -> None:
+    """Clone, time both commands, and publish what the first one left."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
+        timed = [run_timed(command, clone, words) for command in TIMED]
+        environment = checked(clone / QUICK)["environment"]
+        publish(clone / QUICK, root)
+    atomic_write_json(root / COMMANDS_FILE, {"environment": environment, "commands": timed})
+
+
+def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
+    """Run a command, showing its output; its seconds and the last line that it printed.
+
+    Raises:
+        UserError: it failed.
+    """
+    print(f"$ {' '.join([command, *words])}", flush=True)
+    started, last = time.monotonic(), ""
+    # Under make itself, what it hands down would make the inner one print that it enters folders.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    with subprocess.Popen(
+        [*command.split(), *words],
+        cwd=folder,
+        env=outside,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    if process.returncode:
+        raise UserError(f"`{command}` ended with exit code {process.returncode} in a fresh clone")
+    # A path of this machine's temporary folder says nothing elsewhere.
+    last = re.sub(re.escape(str(folder)) + "/?", "", last)
+    return {"command": command, "seconds": time.monotonic() - started, "last_line": last}
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Exit code 0, or 2 with a sentence about what to mend."""
+    words = {"fresh": None, "precision": 2, "claims": 2, "scale": 1}
+    wanted = words.get(arguments[0], 1) if arguments else 1
+    if wanted is not None and len(arguments) != wanted:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        if arguments[0] == "fresh":
+            measure_fresh(root, arguments[1:])
+        elif arguments[0] == "scale":
+            measure_scale(root)
+        elif arguments[0] == "claims":
+            publish_claims(Path(arguments[1]), root)
+        elif arguments[0] == "precision":
+            publish_precision(Path(arguments[1]), root)
+        else:
+            publish(Path(arguments[0]), root)
+    except UserError as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+    return generate.main([], root)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

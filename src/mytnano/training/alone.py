@@ -1,0 +1,35 @@
+"""One design, trained by itself from Python: what the commands do for many, in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mytnano.config import RunConfig
+from mytnano.training.loop import train
+from mytnano.training.text import prepare, resolve
+
+CACHE = "cache"
+"""Beside the run folders of one place, which share their tokenizers and token ids."""
+
+
+def train_alone(config: RunConfig, folder: Path | str) -> dict:
+    """Read the text that a design asks for, train it in this process, measure and keep it.
+
+    Not repeated from the command line's way: no worker processes, no tuned rate, no plan. A folder
+    with a checkpoint of the same run is continued.
+
+    Args:
+        config: a design such as :func:`mytnano.designs.baselines.starting_design` gives, with a
+            learning rate and a budget; fingerprint, vocabulary and window are filled in here.
+        folder: of the run; the cache of the text is made beside it.
+
+    Returns:
+        The result; see :mod:`mytnano.training.outcome`.
+
+    Raises:
+        UserError: the corpus cannot be used, or is too short for the design.
+    """
+    folder = Path(folder)
+    cache = folder.parent / CACHE
+    resolved = resolve(config, cache)
+    return train(resolved, prepare(resolved.data, cache), folder)

@@ -1,0 +1,38 @@
+"""One design trained by itself is the run that the commands would train."""
+
+import pytest
+from model_toys import words
+
+from mytnano.designs.baselines import starting_design
+from mytnano.errors import UserError
+from mytnano.training.alone import train_alone
+from mytnano.training.loop import train
+from mytnano.training.text import prepare, resolve
+
+TEXT = b"\n\n".join(words(40, 700))
+
+
+def design(folder, text=TEXT):
+    path = folder / "text.txt"
+    path.write_bytes(text)
+    return starting_design("bigram").but(
+        model={"width": 8},
+        data={"corpus": str(path), "window_bytes": 32},
+        train={"train_bytes": 2048, "batch_windows": 4, "test_bytes": 1000},
+    )
+
+
+def test_it_is_the_run_of_the_loop(tmp_path):
+    config = design(tmp_path)
+    found = train_alone(config, tmp_path / "runs" / "one")
+    cache = tmp_path / "cache"
+    resolved = resolve(config, cache)
+    other = train(resolved, prepare(resolved.data, cache), tmp_path / "other")
+    for name in ("test_bpb", "params", "config_hash", "status"):
+        assert found[name] == other[name], name
+    assert (tmp_path / "runs" / "one" / "model.safetensors").exists()
+
+
+def test_a_corpus_that_is_too_small_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="at least"):
+        train_alone(design(tmp_path, b"short"), tmp_path / "runs" / "one")
