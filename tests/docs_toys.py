@@ -100,4 +100,19 @@ def fill_tree(root: Path, **toys: object) -> None:
     toured = {"environment": MACHINE, "seconds": 60.0, "cells": {"claim": cell}}
     atomic_write_json(root / "results/tour.json", toured)
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
-    atomic_write_json(root / "results/bench/cpu.json", race)
+    atomic_write_json(root / "results/bench/race-cpu.json", race)
+    quality = {"environment": MACHINE, "rounds": 3, "text": {"name": "a.txt", "bytes": 1000}}
+    quality["text"]["test_bytes"] = 100
+    quality["medians"] = {"nanoGPT, README": {"seconds": 60.04, "bpb": 2.7}}
+    atomic_write_json(root / "results/bench/quality-cpu.json", quality)
+    tokenizers = {"environment": MACHINE, "rounds": 3, "corpus": "sotu", "bytes": 9_800_000}
+    tokenizers["megabytes_per_second"] = {"train bpe:1024": 4.2}
+    atomic_write_json(root / "results/bench/tokenizers-cpu.json", tokenizers)
+    writer = {"label": "mytNano", "tokens_per_second": 1234.5, "ratio_to_transformers": 4.26}
+    decode = {"environment": MACHINE, "run": "a run", "architecture": "Llama", "threads": 2}
+    decode |= {
+        "transformers": "5.0",
+        "rounds": 3,
+        "batches": [{"rows": 8, "contestants": [writer]}],
+    }
+    atomic_write_json(root / "results/bench/decode-cpu.json", decode)

