@@ -9,6 +9,7 @@ from generator import (
     claims,
     designs,
     findings,
+    groups,
     lab,
     ladder,
     precision,
@@ -18,6 +19,7 @@ from generator import (
     verdicts,
 )
 from generator.tables import Project
+from mytnano.designs.groups import FAMILIES
 from mytnano.designs.rungs import RUNGS
 
 Region = Callable[[Project], str]
@@ -59,6 +61,8 @@ def regions() -> dict[str, Region]:
         "lab-answers": lab.answers,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
+        "groups-plan": groups.plan,
+        "groups-rates": groups.evidence,
         "coordinates": scale.coordinates,
         "memory": scale.memory,
         "claims-overview": claims.overview,
@@ -67,6 +71,7 @@ def regions() -> dict[str, Region]:
         "claims-sources": claims.sources,
     }
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
+    named |= {f"group-{name}": partial(groups.group, name=name) for name in FAMILIES}
     return named | {
         f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
     }

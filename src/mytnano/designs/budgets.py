@@ -81,12 +81,11 @@ def apply(config: RunConfig, budget: Budget, group: str) -> RunConfig:
     """
     size = budget.bytes_of(group)
     learned = config.data.tokenizer.startswith("bpe:") and group != WHOLE_TEXT
-    own_batch = group in ("long", "batch")
     return config.but(
         data={"tokenizer_bytes": max(size, MIB) if learned else 0},
         train={
             "train_bytes": size,
-            "batch_windows": config.train.batch_windows if own_batch else BATCH_WINDOWS,
+            "batch_windows": config.train.batch_windows if group == "long" else BATCH_WINDOWS,
             "test_bytes": budget.test_bytes,
             "score_test": group != "depth",
             "validation_bytes": budget.validation_bytes,

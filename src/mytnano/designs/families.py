@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mytnano.config import RunConfig
-from mytnano.designs.rung import Change, Rung, model, optim, tokenizer, train
+from mytnano.designs.rung import Change, Rung, model, optim, tokenizer
 
 BASE = "mytnano"
 """The rung that the extended groups start from."""
@@ -25,7 +25,9 @@ WIDTH, FFN_WIDTH = 128, 344
 TWO_MATRICES = 516
 """Hidden width at which two matrices have exactly the parameters of three of ``FFN_WIDTH``."""
 
-VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16_384, 30_720)
+"""Of a trained BPE; the last is the largest multiple of 1,024 that the embedded corpus supports,
+which has pairs for 31,716 tokens."""
 MIDDLE = "tokenizers-8192"
 """The rung whose training FLOPs the others of its group are also given."""
 
@@ -68,7 +70,7 @@ def gated_width(factor: float, width: int = WIDTH) -> int:
 def tokenizers() -> Iterable[Rung]:
     """Every vocabulary at equal bytes, and again at the FLOPs of the middle one.
 
-    All learn from the whole training text, as 32,768 tokens need more than a short run's.
+    All learn from the whole training text, as the largest need more than a short run's.
     """
     known = [("byte", "byte"), ("char", "char"), *((str(n), f"bpe:{n}") for n in VOCABULARIES)]
     why = "How long the steps of the text are: shorter ones cost more of them, longer ones a table."
@@ -252,11 +254,10 @@ def batches() -> Iterable[Rung]:
     """Windows of a step, from the same text: a larger batch makes fewer steps."""
     for windows in BATCHES:
         yield Rung(
-            f"batch-{windows}", f"{windows} window{'s' * (windows > 1)} a step", BASE,
-            train(batch_windows=windows),
+            f"batch-{windows}", f"{windows} window{'s' * (windows > 1)} a step", BASE, unchanged,
             "Many noisy steps or few good ones; the base's are of 4 windows.",
             "McCandlish et al. 2018; Bergsma et al. 2025", group="batch",
-            code=("text.batches.Windows.starts",),
+            code=("text.batches.Windows.starts",), batch_windows=windows,
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mytnano.designs.budgets import BATCH_WINDOWS
 from mytnano.designs.families import BASE, DROPOUTS, EPOCHS, EXTENDED, VOCABULARIES
 from mytnano.designs.rung import Rung
 
@@ -78,7 +79,7 @@ _TOKENIZERS = {
 _EQUAL_FLOPS = {rung.id: _TOKENIZERS[rung.parent or ""] for rung in EXTENDED.values()
                 if rung.equal_flops}  # fmt: skip
 _DROPOUT = {
-    id: f"{share:g}"
+    id: (f"dropout {share:g}", epochs)
     for epochs in (1, *EPOCHS)
     for share, id in (
         (0.0, BASE if epochs == 1 else f"dropout-{epochs}-epochs"),
@@ -105,7 +106,7 @@ FAMILIES = {
             "so that no point is taken from the middle of another's.",
             {**_TOKENIZERS, **_EQUAL_FLOPS},
             Axis("ids of the vocabulary", lambda rung, row, model: row["vocab_size"]),
-            verdicts=("tokenizer",),
+            verdicts=("tokenizer", "cl100k"),
         ),
         Group(
             "activations", "Activations", "What should bend the feed-forward network?",
@@ -157,9 +158,9 @@ FAMILIES = {
         Group(
             "dropout", "Dropout and epochs", "Does dropout pay when the text is read again?",
             f"{_EQUAL_BYTES} What differs is how many of them are new: all, a 4th, a 16th.",
-            _DROPOUT,
+            {id: f"{line}, read {n} x" for id, (line, n) in _DROPOUT.items()},
             Axis("times that the text is read", lambda rung, row, model: rung.epochs),
-            lines={id: f"dropout {share}" for id, share in _DROPOUT.items()},
+            lines={id: line for id, (line, _) in _DROPOUT.items()},
             verdicts=("dropout", "dropout-epochs"),
         ),
         Group(
@@ -167,7 +168,7 @@ FAMILIES = {
             f"{_EQUAL_BYTES} Nothing but the initial weights differs.",
             {BASE: "zero projections", **_own("inits", torch="PyTorch's own", gpt2="std 0.02",
              modern="modern", logged="the log's std 0.354")},
-            verdicts=("init",),
+            verdicts=("init", "init-modern"),
         ),
         Group(
             "schedules", "Schedules", "How should the learning rate fall?",
@@ -175,7 +176,7 @@ FAMILIES = {
             {"schedules-constant": "constant", BASE: "cosine to a tenth",
              **_own("schedules", cosine_to_zero="cosine to zero", linear="linear to zero",
              wsd="WSD to zero")},
-            verdicts=("schedule", "linear", "wsd"),
+            verdicts=("schedule", "cosine-to-zero", "linear", "wsd"),
         ),
         Group(
             "optimizers", "Optimizers", "What should a step make of a gradient?",
@@ -186,8 +187,8 @@ FAMILIES = {
         Group(
             "batch", "Batch size", "Many noisy steps, or few good ones?",
             f"{_EQUAL_BYTES} So a larger batch makes fewer steps; FLOPs are equal.",
-            _numbered("batch", 4),
-            Axis("windows of a step", lambda rung, row, model: _base_or(rung, 4)),
+            _numbered("batch", BATCH_WINDOWS),
+            Axis("windows of a step", lambda rung, row, model: rung.batch_windows or BATCH_WINDOWS),
         ),
         Group(
             "weight-decay", "Weight decay", "How fast should weights forget?",
@@ -206,10 +207,6 @@ FAMILIES = {
     )
 }  # fmt: skip
 """Name -> group."""
-
-
-def _base_or(rung: Rung, base: float) -> float:
-    return base if rung.id == BASE else float(rung.id.rpartition("-")[2])
 
 
 def members_of(group: Group) -> list[str]:

@@ -37,6 +37,7 @@ class Rung:
         code: functions or classes that the change switches on, for ``mytnano explain``.
         like: of a rung in an extended group: the core rung whose sweep shows that a change of this
             kind leaves the best learning rate where it was; without one the rate is tuned.
+        batch_windows: windows of a step, where that is the change.
         epochs: how often the run reads its text, of which there is then less by that factor.
         equal_flops: id of the rung whose training FLOPs this one is given, by its bytes.
     """
@@ -51,6 +52,7 @@ class Rung:
     group: str = "core"
     code: tuple[str, ...] = field(default=())
     like: str | None = None
+    batch_windows: int | None = None
     epochs: int = 1
     equal_flops: str | None = None
 
@@ -68,8 +70,3 @@ def tokenizer(name: str) -> Change:
 def optim(**changes: object) -> Change:
     """A change of optimizer settings."""
     return lambda config: config.but(optim=changes)
-
-
-def train(**changes: object) -> Change:
-    """A change of how much a step or a run reads."""
-    return lambda config: config.but(train=changes)

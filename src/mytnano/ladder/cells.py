@@ -110,6 +110,8 @@ def placed(
     :func:`cell`."""
     machine = {"precision": where.precision, "device": where.device}
     config = apply(config, budget, rung.group).but(data=where.text, train=machine)
+    if rung.batch_windows is not None:
+        config = config.but(train={"batch_windows": rung.batch_windows})
     if rung.epochs > 1:
         config = config.but(data={"text_bytes": config.train.train_bytes // rung.epochs})
     supported, sentence = supported_tokenizer(config.data, where.cache)

@@ -28,10 +28,13 @@ def was_run(results: Results, group: Group) -> bool:
 def view(results: Results, group: Group) -> dict[str, Any]:
     """Everything that a section about a group shows."""
     arms = [results.arms[id] for id in group.ids if id in results.arms]
+    rows = [row(results, group, arm) for arm in arms]
     return {
         "group": group,
+        "base": BASE,
         "figure": figure(results, group),
-        "rows": [row(results, group, arm) for arm in arms],
+        "rows": rows,
+        "has_pairs": any(line["pairs"] for line in rows),
         "missing": [group.members[id] for id in group.ids if id not in results.arms],
         "decode": decode(results, group),
         "caution": compare.caution(max(len(arm.runs) for arm in arms)),
@@ -66,8 +69,8 @@ def point(group: Group, id: str, arm: Arm) -> Point:
 
 def row(results: Results, group: Group, arm: Arm) -> dict[str, Any]:
     """One line of the group's table."""
-    parent = results.parent(arm) if arm.rung.id != BASE else None
-    paired = compare.pairs(arm, parent)
+    other = None if arm.rung.id == BASE else arm.rung.equal_flops or arm.rung.parent
+    paired = compare.pairs(arm, results.arms.get(other or ""))
     return {
         "arm": arm,
         "label": group.members[arm.rung.id],
@@ -75,7 +78,7 @@ def row(results: Results, group: Group, arm: Arm) -> dict[str, Any]:
         "flops_matched": bool(arm.rung.equal_flops),
         "rate": rate_words(results, arm),
         "pairs": paired,
-        "parent": arm.rung.parent if parent else None,
+        "other": other if other != BASE else None,
     }
 
 
@@ -99,8 +102,7 @@ def rate_words(results: Results, arm: Arm) -> str:
 def decode(results: Results, group: Group) -> dict[str, Any] | None:
     """Cache and speed of writing, for the group that was raced; None if it was not."""
     rows = (results.decode or {}).get("rows") or []
-    rows = [row for row in rows if row.get("rung") in group.ids]
-    if not rows or not results.decode:
+    if not rows or not results.decode or not {row["rung"] for row in rows} & set(members_of(group)):
         return None
     lengths = sorted({row["positions"] for row in rows})
     speeds = {(row["rung"], row["positions"]): row["tokens_per_second"] for row in rows}
