@@ -13,6 +13,7 @@ from mytnano.designs.budgets import BUDGETS
 from mytnano.designs.families import BASE, MIDDLE
 from mytnano.designs.groups import FAMILIES
 from mytnano.designs.rungs import KNOWN, design
+from mytnano.errors import UserError
 from mytnano.ladder import decode_speed, group_rates, run
 from mytnano.ladder.cells import Where, cell
 from mytnano.ladder.group_rates import FILE, known_rates, planned, source_of, to_tune, tune_into
@@ -215,3 +216,8 @@ def test_the_plan_of_every_group_stands(text, tmp_path):
         assert all(job.config[0].train.score_test is False for jobs in searches.values()
                    for job in jobs)  # fmt: skip
     assert request(text, tmp_path, "sizes").rungs == ("sizes",)
+
+
+def test_shards_have_no_part_that_is_read_again(tmp_path):
+    with pytest.raises(UserError, match=r"data\.text_bytes takes a part of a text in memory"):
+        prepare(DataConfig(corpus="shards:nowhere", text_bytes=4096), tmp_path)

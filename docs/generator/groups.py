@@ -12,7 +12,7 @@ from mytnano.designs.groups import FAMILIES, Group, rate_of
 from mytnano.designs.rungs import KNOWN
 from mytnano.report import words
 from mytnano.report.data import Results, load_results
-from mytnano.report.groups import group_views, was_run
+from mytnano.report.groups import view, was_run
 
 FOLDER = "results/groups"
 MINUTES = f"{FOLDER}/minutes.json"
@@ -96,13 +96,13 @@ def _published(project: Project, budget: str, group: Group) -> str:
     results = load_results(folder) if (folder / "results.json").exists() else None
     if results is None or not was_run(results, group):
         return ""
-    view = next(each for each in group_views(results) if each["group"] is group)
-    return paragraphs(f"At budget `{budget}`:", _table(view), _decode(view), about(results))
+    shown = view(results, group)
+    return paragraphs(f"At budget `{budget}`:", _table(shown), _decode(shown), about(results))
 
 
-def _table(view: dict[str, Any]) -> str:
+def _table(shown: dict[str, Any]) -> str:
     rows = []
-    for line in view["rows"]:
+    for line in shown["rows"]:
         arm = line["arm"]
         row = arm.runs[0].row
         against = f" (to `{line['other']}`)" if line["pairs"] and line["other"] else ""
@@ -122,13 +122,13 @@ def _table(view: dict[str, Any]) -> str:
         )
     header = (
         "", "parameters", "FLOPs", "LR", "where the LR is from", "BPB", "each seed",
-        f"difference to `{view['base']}`", "status",
+        f"difference to `{shown['base']}`", "status",
     )  # fmt: skip
     return table(header, rows, ("parameters", "FLOPs", "LR", "BPB"))
 
 
-def _decode(view: dict[str, Any]) -> str:
-    decode = view["decode"]
+def _decode(shown: dict[str, Any]) -> str:
+    decode = shown["decode"]
     if not decode:
         return ""
     header = ("", "cache a token", *(f"tokens/s, window of {n}" for n in decode["lengths"]))

@@ -16,7 +16,8 @@ EQUAL_BYTES, EQUAL_FLOPS = "equal bytes", "equal FLOPs"
 
 def group_views(results: Results) -> list[dict[str, Any]]:
     """A view for each group of which one of its own rungs and another member were run."""
-    return [view(results, group) for group in FAMILIES.values() if was_run(results, group)]
+    shown = [group for group in FAMILIES.values() if was_run(results, group)]
+    return [view(results, group) | {"figure": figure(results, group)} for group in shown]
 
 
 def was_run(results: Results, group: Group) -> bool:
@@ -26,13 +27,12 @@ def was_run(results: Results, group: Group) -> bool:
 
 
 def view(results: Results, group: Group) -> dict[str, Any]:
-    """Everything that a section about a group shows."""
+    """Everything that a section about a group shows but its figure."""
     arms = [results.arms[id] for id in group.ids if id in results.arms]
     rows = [row(results, group, arm) for arm in arms]
     return {
         "group": group,
         "base": BASE,
-        "figure": figure(results, group),
         "rows": rows,
         "has_pairs": any(line["pairs"] for line in rows),
         "missing": [group.members[id] for id in group.ids if id not in results.arms],
