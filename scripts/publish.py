@@ -2,18 +2,22 @@
 
     python scripts/publish.py FOLDER                 an output folder of `mytnano ladder`
     python scripts/publish.py precision FOLDER       one that repeats published runs in another
-                                                  precision, to stand beside them
+                                                     precision, to stand beside them
+    python scripts/publish.py groups FOLDER          the extended groups in an output folder, each
+                                                     to a folder of its own
     python scripts/publish.py claims FOLDER          evidence that `mytnano claims run` left there
     python scripts/publish.py scale                  measure memory and the coordinate check anew
     python scripts/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
-                                                  `make test` there, publish the quick run and
-                                                  the times; the words are passed on to make
+                                                     `make test` there, publish the quick run and
+                                                     the times; the words are passed on to make
 
 Results that are not comparable, or that were made from a changed tree, are refused.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -26,16 +30,30 @@ from typing import Any
 
 import generate
 from generator.claims import FOLDER as CLAIMS
+from generator.groups import folder_of as group_folder
+from generator.groups import published_groups
 from generator.ladder import folder_of
 from generator.precision import FOLDER as PRECISION
 from generator.sources import COMMANDS_FILE
 
 from mytnano.claims.evidence import FILE as EVIDENCE
 from mytnano.errors import UserError
-from mytnano.files import atomic_write_bytes, atomic_write_json
+from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
+from mytnano.ladder.decode_speed import GROUP as DECODED
+from mytnano.report.data import load_results
+from mytnano.report.html import write_report
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("results.csv", "results.json", "baselines.json", "attention.json", "report.html")
+FILES = (
+    "results.csv",
+    "results.json",
+    "baselines.json",
+    "attention.json",
+    "group_rates.json",
+    "decode.json",
+    "report.html",
+)
+GROUP_FILES = ("baselines.json", "group_rates.json", "decode.json")
 RUNS_OF_CLAIMS = ("results.csv",)
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
 TIMED = ("make ladder", "make test")
@@ -61,6 +79,42 @@ def publish_precision(folder: Path, root: Path) -> Path:
     results = checked(folder)
     name = f"{results['budget']['name']}-{results['environment']['precision']}"
     return copy(FILES[:2], folder, root / PRECISION / name)
+
+
+def publish_groups(folder: Path, root: Path) -> list[Path]:
+    """Copy of each extended group that was run its rows and what stands beside them.
+
+    The report is written anew from them, so it is of the group alone.
+
+    Raises:
+        UserError: as :func:`publish`, or no group was run.
+    """
+    results = checked(folder)
+    found = published_groups(load_results(folder))
+    if not found:
+        raise UserError(
+            f"{folder} has no results of an extended group: mytnano ladder --rungs GROUP makes them"
+        )
+    with (folder / FILES[0]).open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    targets = []
+    for group in found:
+        target = copy(
+            GROUP_FILES, folder, root / group_folder(results["budget"]["name"], group.name)
+        )
+        if group.name != DECODED:
+            (target / "decode.json").unlink(missing_ok=True)
+        runs = [row for row in results["runs"] if row["rung"] in group.ids]
+        known = results.get("configs") or {}
+        configs = {id: config for id, config in known.items() if id in group.ids}
+        atomic_write_json(target / FILES[1], results | {"runs": runs, "configs": configs})
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([header, *(line for line in lines if line[0] in group.ids)])
+        atomic_write_text(target / FILES[0], text.getvalue())
+        write_report(target)
+        targets.append(target)
+    return targets
 
 
 def measure_scale(root: Path) -> None:
@@ -170,7 +224,7 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    words = {"fresh": None, "precision": 2, "claims": 2, "scale": 1}
+    words = {"fresh": None, "precision": 2, "groups": 2, "claims": 2, "scale": 1}
     wanted = words.get(arguments[0], 1) if arguments else 1
     if wanted is not None and len(arguments) != wanted:
         print(__doc__, file=sys.stderr)
@@ -182,6 +236,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
             measure_scale(root)
         elif arguments[0] == "claims":
             publish_claims(Path(arguments[1]), root)
+        elif arguments[0] == "groups":
+            publish_groups(Path(arguments[1]), root)
         elif arguments[0] == "precision":
             publish_precision(Path(arguments[1]), root)
         else:

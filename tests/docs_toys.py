@@ -9,6 +9,7 @@ from pathlib import Path
 
 from report_toys import make_folder
 
+from mytnano.designs.groups import FAMILIES
 from mytnano.files import atomic_write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,11 @@ def fill_tree(root: Path, **toys: object) -> None:
     """Every result file that a region reads."""
     for budget, seeds in (("quick", 2), ("standard", 5)):
         make_folder(root / f"results/ladder/{budget}", seeds=seeds, run_folders=False, **toys)
+    for name, group in FAMILIES.items():
+        make_folder(root / f"results/groups/quick/{name}", group.ids, run_folders=False, **toys)
+    costs = {"rungs": 3, "runs": 6, "searches": 2, "core_minutes": 4.5}
+    planned = {budget: dict.fromkeys(FAMILIES, costs) for budget in ("quick", "standard")}
+    atomic_write_json(root / "results/groups/minutes.json", {"budgets": planned})
     twin = make_folder(root / "results/precision/quick-bf16", ("bigram", "mytnano"), 1, **toys)
     results = json.loads((twin / "results.json").read_text())
     for row in results["runs"]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.config import RunConfig
-from mytnano.designs.rungs import RUNGS, design
+from mytnano.designs.groups import FAMILIES
+from mytnano.designs.rungs import KNOWN, RUNGS, design
 from mytnano.files import atomic_write_json, atomic_write_text, json_text
 
 CORE_BPB = {
@@ -47,7 +48,7 @@ def make_folder(
     """
     rows = []
     for id in rungs:
-        for seed in range(seeds if RUNGS[id].group == "core" else 1):
+        for seed in range(seeds if KNOWN[id].group in ("core", *FAMILIES) else 1):
             row = make_row(id, seed, (statuses or {}).get((id, seed)))
             rows.append(row)
             if run_folders:
@@ -95,7 +96,7 @@ def make_row(id: str, seed: int, status: str | None = None) -> dict[str, Any]:
     }  # fmt: skip
     for name in scores:
         # The depth grid is judged on validation text alone.
-        untested = RUNGS[id].group == "depth" and name != "validation_bpb"
+        untested = KNOWN[id].group == "depth" and name != "validation_bpb"
         if status == "diverged" or untested:
             scores[name] = None
     return {
@@ -105,7 +106,7 @@ def make_row(id: str, seed: int, status: str | None = None) -> dict[str, Any]:
         **scores,
         "status": status, "tokens_per_second": 26_000 / size, "seconds": 11 + rng.random(),
         "peak_memory_bytes": 412_000_000, "config_hash": f"{rng.getrandbits(48):012x}",
-        "group": RUNGS[id].group, "lr": config.optim.lr,
+        "group": KNOWN[id].group, "lr": config.optim.lr,
         "folder": f"runs/{id}-s{seed}-{rng.getrandbits(48):012x}",
     }  # fmt: skip
 
@@ -115,12 +116,12 @@ def vocabulary_of(tokenizer: str) -> tuple[int, float]:
     if tokenizer.startswith("bpe:"):
         size = int(tokenizer.removeprefix("bpe:"))
         return size, 0.27 * math.log2(size)
-    return (98, 1.0) if tokenizer == "char" else (22_431, 4.6)
+    return {"char": (98, 1.0), "byte": (257, 1.0)}.get(tokenizer, (22_431, 4.6))
 
 
 def score_of(id: str) -> tuple[float, str]:
     """A plausible BPB and status of a rung."""
-    if RUNGS[id].group != "depth":
+    if KNOWN[id].group != "depth":
         bpb = {**CORE_BPB, **OTHER_BPB}.get(id, 2.2)
         failed = "collapsed" if id in COLLAPSED else "undertrained" if id in UNDERTRAINED else None
         return bpb, failed or "healthy"

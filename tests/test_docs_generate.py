@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
+import docs_toys
 import pytest
 from docs_toys import fill_tree, generate, make_tree, publish
 from generator.regions import regions
@@ -41,9 +42,13 @@ LEDGER = ("claims-overview", "claims-verdicts", "claims-wanting")
 """Regions over all claims: what each rests on, and where it was made, is in claims-sources."""
 
 
+WITHOUT_RESULTS = ("constants", "budgets", "dependencies", "other-rungs", "groups")
+"""Regions about the source tree and what is planned."""
+
+
 def test_an_empty_tree_names_the_command_for_every_number(tree):
     for name, region in regions().items():
-        if name.startswith(("constants", "budgets", "dependencies", "other-rungs", *LEDGER)):
+        if name.startswith((*WITHOUT_RESULTS, *LEDGER)):
             continue
         text = region(Project(tree))
         assert re.search(r"`(make|mytnano|scripts/publish\.py) ", text), name
@@ -54,9 +59,9 @@ def test_an_empty_tree_names_the_command_for_every_number(tree):
 
 def test_every_region_states_its_conditions(filled):
     for name, region in regions().items():
-        if name.startswith(
-            ("constants", "budgets", "dependencies", "other-rungs", "rung-depth", *LEDGER)
-        ) or (name.startswith("tour-") and name != "tour-conditions"):
+        if name.startswith((*WITHOUT_RESULTS, "rung-depth", *LEDGER)) or (
+            name.startswith("tour-") and name != "tour-conditions"
+        ):
             continue
         text = region(Project(filled))
         for word in ("a toy processor", "2026-01-31", "0123abc"):
@@ -251,6 +256,48 @@ def test_publishing_copies_the_files_of_a_ladder(tree, tmp_path):
     names = {path.name for path in (tree / "results/ladder/quick").iterdir()}
     assert names == {"results.json", "report.html"}, "what this ladder does not have goes"
     assert "0123abc" in (tree / "README.md").read_text()
+
+
+def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
+    out = make_folder(tmp_path / "out", ("bigram", "mytnano", "kv-heads-mha", "positions-none"))
+    write_results_csv(out)
+    atomic_write_json(out / "decode.json", {"rows": []})
+    assert publish.main(["groups", str(out)], tree) == 0
+    heads = tree / "results/groups/quick/kv-heads"
+    places = tree / "results/groups/quick/positions"
+    assert sorted(p.name for p in heads.parent.iterdir()) == ["kv-heads", "positions"]
+    found = json.loads((heads / "results.json").read_text())
+    assert {row["rung"] for row in found["runs"]} == {"mytnano", "kv-heads-mha"}
+    lines = (places / "results.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "rung",
+        *2 * ["mytnano"],
+        *2 * ["positions-none"],
+    ]
+    assert (heads / "decode.json").exists() and not (places / "decode.json").exists()
+    assert 'id="group-kv-heads"' in (heads / "report.html").read_text()
+    shown = (tree / "docs/groups.md").read_text().partition("At budget `quick`")[2]
+    assert "| MHA, 4 heads | " in shown.partition("## ")[0] and "0123abc" in shown
+
+
+def write_results_csv(out):
+    rows = json.loads((out / "results.json").read_text())["runs"]
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    (out / "results.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_folder_without_a_group_publishes_none(tree, tmp_path, capsys):
+    out = make_folder(tmp_path / "out", ("bigram", "mytnano"))
+    write_results_csv(out)
+    assert publish.main(["groups", str(out)], tree) == 2
+    assert "has no results of an extended group" in capsys.readouterr().err
+
+
+def test_the_groups_say_what_they_take_and_why_a_rate_is_inherited(filled):
+    known = regions()
+    assert "| 4 |" in known["groups-plan"](Project(filled))
+    plain_tree = Project(docs_toys.ROOT)
+    assert "| `gqa` | 0.00149 | 0.00141 | −5 % |" in known["groups-rates"](plain_tree)
 
 
 def test_publishing_another_precision(tree, tmp_path):

@@ -10,6 +10,7 @@ from generator import (
     claims,
     designs,
     findings,
+    groups,
     lab,
     ladder,
     precision,
@@ -20,6 +21,7 @@ from generator import (
     verdicts,
 )
 from generator.tables import Project
+from mytnano.designs.groups import FAMILIES
 from mytnano.designs.rungs import RUNGS
 
 Region = Callable[[Project], str]
@@ -64,6 +66,8 @@ def regions() -> dict[str, Region]:
         "lab-answers": lab.answers,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
+        "groups-plan": groups.plan,
+        "groups-rates": groups.evidence,
         "coordinates": scale.coordinates,
         "memory": scale.memory,
         "claims-overview": claims.overview,
@@ -74,6 +78,7 @@ def regions() -> dict[str, Region]:
     named["tour-conditions"] = tour.about
     named |= {f"{tour.PREFIX}{name}": partial(tour.output, name=name) for name in tour.names()}
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
+    named |= {f"group-{name}": partial(groups.group, name=name) for name in FAMILIES}
     return named | {
         f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
     }

@@ -201,6 +201,13 @@ class DataConfig(Frozen):
         default=0,
         ge=0,
     )
+    text_bytes: int = setting(
+        "factor",
+        "training text that there is, in bytes; a run that trains on more of it reads it several "
+        "times; 0 is all of it",
+        default=0,
+        ge=0,
+    )
     window_bytes: int = setting(
         "matched", "bytes of text that one window spans on average", default=256, ge=8
     )

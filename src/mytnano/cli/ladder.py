@@ -31,8 +31,9 @@ def ladder(
         list[str] | None,
         typer.Option(
             metavar="ID|GROUP",
-            help="Rungs or groups (core, as-logged, depth, long), several with commas or by "
-            "repeating; default: the budget's groups.",
+            help="Rungs or groups (core, as-logged, depth, long, or an extended one, such as "
+            "activations or tokenizers: docs/groups.md), several with commas or by repeating; "
+            "default: the budget's groups.",
         ),
     ] = None,
     seeds: Annotated[

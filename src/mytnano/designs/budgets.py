@@ -12,13 +12,18 @@ BATCH_WINDOWS = 4
 """Windows of one step, 1 KiB of text: here many small steps learn more than few large ones."""
 
 
+WHOLE_TEXT = "tokenizers"
+"""Group whose trained vocabularies learn from the whole training text."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a ladder may spend.
 
     Attributes:
         train_bytes: training text of each run.
-        seeds: runs of each core rung; groups other than ``core`` use ``other_seeds``.
+        seeds: runs of each rung of the core and of the extended groups, which share runs; the
+            groups ``as-logged``, ``depth`` and ``long`` use ``other_seeds``.
         groups: what is trained when no rungs are named.
         test_bytes: test text scored; 0 is all of it, anything else is marked not comparable.
         validation_bytes: validation text scored at the end of each run; an eighth of it on the
@@ -46,7 +51,7 @@ class Budget:
 
     def seeds_of(self, group: str) -> int:
         """Runs of each rung of a group."""
-        return self.seeds if group == "core" else self.other_seeds
+        return self.other_seeds if group in ("as-logged", "depth", "long") else self.seeds
 
     @property
     def comparable(self) -> bool:
@@ -71,10 +76,11 @@ BUDGETS = {
 def apply(config: RunConfig, budget: Budget, group: str) -> RunConfig:
     """The config under a budget.
 
-    A trained tokenizer learns from as many bytes as the run trains on, 1 MiB at least.
+    A trained tokenizer learns from as many bytes as the run trains on, 1 MiB at least; those of
+    the group ``tokenizers`` from all of the training text, which the largest of them need.
     """
     size = budget.bytes_of(group)
-    learned = config.data.tokenizer.startswith("bpe:")
+    learned = config.data.tokenizer.startswith("bpe:") and group != WHOLE_TEXT
     return config.but(
         data={"tokenizer_bytes": max(size, MIB) if learned else 0},
         train={

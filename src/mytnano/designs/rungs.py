@@ -3,71 +3,17 @@
 A rung is a value: an id, the rung it starts from, and a function ``RunConfig -> RunConfig``.
 :func:`design` applies the functions from the root down. Rungs of the group ``core`` form the
 ladder; ``as-logged`` rungs repeat a defect of the original project on purpose, so that its number
-can be shown next to a fair one; ``depth`` rungs are the cells of the depth figure.
+can be shown next to a fair one; ``depth`` rungs are the cells of the depth figure. The rungs of the
+extended groups, which start from the final design, are in :mod:`mytnano.designs.families`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 from mytnano.config import ModelConfig, RunConfig
+from mytnano.designs.families import EXTENDED
+from mytnano.designs.groups import FAMILIES
+from mytnano.designs.rung import Logged, Rung, model, optim, tokenizer
 from mytnano.errors import UserError
-
-Change = Callable[[RunConfig], RunConfig]
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What the original log said of a rung: nats per token, and accuracy where it gave one."""
-
-    name: str
-    loss: float
-    accuracy: float | None = None
-    claim: str = ""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One design.
-
-    Attributes:
-        id: the name used on the command line and in results.
-        title: a few words for tables.
-        parent: id of the rung that ``change`` starts from; None for the root.
-        change: the one difference.
-        why: what the change is for, in a sentence.
-        paper: where the idea was published.
-        logged: the log's row, if it has one.
-        group: ``core``, ``as-logged``, ``depth`` or ``long``.
-        code: functions or classes that the change switches on, for ``mytnano explain``.
-    """
-
-    id: str
-    title: str
-    parent: str | None
-    change: Change
-    why: str
-    paper: str = ""
-    logged: Logged | None = None
-    group: str = "core"
-    code: tuple[str, ...] = field(default=())
-
-
-def model(**changes: object) -> Change:
-    """A change of model settings."""
-    return lambda config: config.but(model=changes)
-
-
-def tokenizer(name: str) -> Change:
-    """A change of vocabulary."""
-    return lambda config: config.but(data={"tokenizer": name})
-
-
-def optim(**changes: object) -> Change:
-    """A change of optimizer settings."""
-    return lambda config: config.but(optim=changes)
-
 
 ROOT = RunConfig(
     model=ModelConfig(
@@ -321,12 +267,17 @@ LONG = [
 ]  # fmt: skip
 
 RUNGS = {rung.id: rung for rung in [*CORE, *AS_LOGGED, *DEPTH, *LONG]}
+"""The ladder of the log."""
+
 GROUPS = ("core", "as-logged", "depth", "long")
+
+KNOWN = RUNGS | EXTENDED
+"""Every rung: the ladder, and after it the extended groups."""
 
 
 def lineage(id: str) -> list[Rung]:
     """The rungs from the root to ``id``, both included."""
-    rung = RUNGS[id]
+    rung = KNOWN[id]
     return [*(lineage(rung.parent) if rung.parent else []), rung]
 
 
@@ -341,21 +292,24 @@ def design(id: str, root: RunConfig = ROOT) -> RunConfig:
 def select(names: list[str]) -> list[Rung]:
     """The rungs that ids and group names stand for, in ladder order.
 
+    An extended group stands for its members, rungs of the core ladder among them.
+
     Raises:
         UserError: a name that is neither.
     """
     for name in names:
-        if name not in RUNGS and name not in GROUPS:
+        if name not in KNOWN and name not in GROUPS and name not in FAMILIES:
             ids = ", ".join(rung.id for rung in CORE)
-            raise UserError(
-                f"'{name}' is not a rung or a group; rungs: {ids}; groups: {', '.join(GROUPS)}"
-            )
-    return [rung for rung in RUNGS.values() if rung.id in names or rung.group in names]
+            groups = ", ".join([*GROUPS, *FAMILIES])
+            raise UserError(f"'{name}' is not a rung or a group; rungs: {ids}; groups: {groups}")
+    members = {id for name in names if name in FAMILIES for id in FAMILIES[name].ids}
+    wanted = members.union(names)
+    return [rung for rung in KNOWN.values() if rung.id in wanted or rung.group in names]
 
 
 def difference(id: str) -> dict[str, tuple[object, object]]:
     """What a rung changes: ``section.field`` -> (parent's value, its value); root: nothing."""
-    parent = RUNGS[id].parent
+    parent = KNOWN[id].parent
     if parent is None:
         return {}
     before, after = design(parent).model_dump(), design(id).model_dump()

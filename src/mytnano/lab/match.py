@@ -6,19 +6,12 @@ import torch
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.measure.flops import training_flops
 from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
-from mytnano.training.optimizers import update_flops
+from mytnano.training.matching import run_flops, with_flops
 
 CLOSE = 0.01
 """Largest relative difference in FLOPs or parameters that counts as matched."""
-
-
-def run_flops(config: RunConfig) -> float:
-    """Counted training FLOPs of a resolved run, those of its optimizer included."""
-    tokens = config.steps * config.train.batch_windows * config.model.context
-    return training_flops(config.model, tokens) + config.steps * update_flops(config)
 
 
 def parameters(config: RunConfig) -> int:
@@ -34,10 +27,7 @@ def equal_flops(arm: RunConfig, flops: float) -> RunConfig:
     Raises:
         UserError: whole steps cannot come that close.
     """
-    per_step = run_flops(arm) / arm.steps
-    steps = max(1, round(flops / per_step))
-    size = steps * arm.train.batch_windows * arm.data.window_bytes
-    matched = arm.but(train={"train_bytes": size})
+    matched = with_flops(arm, flops)
     if abs(run_flops(matched) / flops - 1) > CLOSE:
         raise UserError(
             f"the FLOPs can only be matched to {abs(run_flops(matched) / flops - 1):.0%}, as a run "

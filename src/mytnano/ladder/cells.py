@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mytnano.config import DataConfig, RunConfig
-from mytnano.designs.budgets import Budget, apply
-from mytnano.designs.rates import learning_rate_for
-from mytnano.designs.rungs import BEST_BPE, Rung, design
+from mytnano.designs.budgets import WHOLE_TEXT, Budget, apply
+from mytnano.designs.rates import BYTES_EXPONENT, learning_rate_for
+from mytnano.designs.rungs import BEST_BPE, KNOWN, Rung, design
 from mytnano.errors import UserError
 from mytnano.ladder.estimate import run_seconds
 from mytnano.ladder.fleets import as_member
@@ -19,6 +19,7 @@ from mytnano.runs.store import RUNS
 from mytnano.text.bpe import VocabularyTooLarge
 from mytnano.text.corpus import Corpus
 from mytnano.training.loop import train
+from mytnano.training.matching import run_flops, with_flops
 from mytnano.training.text import prepare, read_corpus, resolve
 
 SMALLEST_BPE = 512
@@ -36,6 +37,7 @@ class Where:
         rates: a sweep file's content for this corpus; None for the shipped one.
         best_bpe: the trained vocabulary of the rungs that use the best one.
         fleet: whether runs of one shape train together, where they can.
+        group_rates: rung of an extended group -> the rate that was tuned for it here.
     """
 
     data: DataConfig
@@ -45,6 +47,7 @@ class Where:
     rates: dict | None = None
     best_bpe: str = BEST_BPE
     fleet: bool = False
+    group_rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cache(self) -> Path:
@@ -74,24 +77,43 @@ def cell(
     Raises:
         UserError: the text does not suit the rung's vocabulary or window.
     """
-    config = design(rung.id)
-    rate = learning_rate_for(rung.id, budget.bytes_of(rung.group), where.rates)
-    config = config.but(optim={"lr": rate}, train={"seed": seed})
-    if config.data.tokenizer == BEST_BPE:
-        config = config.but(data={"tokenizer": where.best_bpe})
-    return placed(config, budget, rung.group, where, say)
+    size = budget.bytes_of(rung.group)
+    rate = learning_rate_for(rung.id, size, where.rates, where.group_rates)
+    config = design(rung.id).but(optim={"lr": rate}, train={"seed": seed})
+    config = placed(with_best_bpe(config, rung, where), budget, rung, where, say)
+    if rung.equal_flops is None:
+        return config
+    middle = cell(KNOWN[rung.equal_flops], budget, seed, where)
+    config = with_flops(config, run_flops(middle))
+    rate *= (config.train.train_bytes / size) ** BYTES_EXPONENT
+    return config.but(optim={"lr": float(f"{rate:.3g}")})
+
+
+def with_best_bpe(config: RunConfig, rung: Rung, where: Where) -> RunConfig:
+    """The config with the vocabulary that was found best here, if it has the shipped best one.
+
+    Where sizes are what the rung's group is about, each stays what it is.
+    """
+    if config.data.tokenizer != BEST_BPE or rung.group == WHOLE_TEXT:
+        return config
+    return config.but(data={"tokenizer": where.best_bpe})
 
 
 def placed(
     config: RunConfig,
     budget: Budget,
-    group: str,
+    rung: Rung,
     where: Where,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> RunConfig:
-    """A design under a budget, on this text and machine, resolved; ``say`` as in :func:`cell`."""
+    """A rung's config under a budget, on this text and machine, resolved; ``say`` as in
+    :func:`cell`."""
     machine = {"precision": where.precision, "device": where.device}
-    config = apply(config, budget, group).but(data=where.text, train=machine)
+    config = apply(config, budget, rung.group).but(data=where.text, train=machine)
+    if rung.batch_windows is not None:
+        config = config.but(train={"batch_windows": rung.batch_windows})
+    if rung.epochs > 1:
+        config = config.but(data={"text_bytes": config.train.train_bytes // rung.epochs})
     supported, sentence = supported_tokenizer(config.data, where.cache)
     if sentence:
         say(sentence)

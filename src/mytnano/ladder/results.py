@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.designs.budgets import Budget
-from mytnano.designs.rungs import RUNGS
+from mytnano.designs.rungs import KNOWN
 from mytnano.files import atomic_write_json, atomic_write_text
 from mytnano.runs.jobs import Event, Finished
 from mytnano.runs.store import RunFolder
@@ -52,7 +52,7 @@ class Results:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict of :data:`COLUMNS` for each run, in ladder order, seeds ascending."""
-        place = {id: number for number, id in enumerate(RUNGS)}
+        place = {id: number for number, id in enumerate(KNOWN)}
         return sorted(self._rows.values(), key=lambda row: (place[row["rung"]], row["seed"]))
 
     def add(self, folder: Path) -> None:

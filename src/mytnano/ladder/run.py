@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,16 +14,19 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS, MIB, Budget
-from mytnano.designs.rungs import RUNGS, Rung, select
+from mytnano.designs.groups import FAMILIES
+from mytnano.designs.rungs import KNOWN, Rung, select
 from mytnano.errors import UserError
 from mytnano.ladder.attention_cost import FILE as ATTENTION
 from mytnano.ladder.attention_cost import attention_cost
 from mytnano.ladder.cells import Where, cell, job, work
 from mytnano.ladder.closed_form import baselines
+from mytnano.ladder.decode_speed import decode_speed
 from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.estimate import START, closing_seconds
 from mytnano.ladder.fleets import check_fleet, run_jobs
 from mytnano.ladder.folder import Machine, check_precision, settle
+from mytnano.ladder.group_rates import POINTS, planned, to_tune, tune_into, with_known_rates
 from mytnano.ladder.results import Results
 from mytnano.ladder.sweep import GROUP as SWEEP
 from mytnano.ladder.sweep import Sweep, sweep_into, swept
@@ -96,12 +100,20 @@ def climb(request: Request, console: Console) -> int:
             conditions["fleet"] = LARGEST
             say(f"runs of one shape train together, up to {LARGEST} in a fleet")
         with one_thread_if((workers == 0 or fleet) and where.device == "cpu"):
+            sweep = Sweep(where, budget, workers, speed, console)
             if request.tune:
-                sweep_into(Sweep(where, budget, workers, speed, console), conditions)
-            where = swept(where)
+                sweep_into(sweep, conditions)
+            sweep = replace(sweep, where=swept(where))
             with console.status("tokenising the text"):
+                sweep = replace(sweep, where=with_known_rates(sweep))
+                groups = plan(rungs, budget, request.seeds, sweep.where, speed, say)
+                rungs = [KNOWN[group[0].rung] for group in groups]
+                wanted = to_tune(rungs)
+                searches = planned(sweep, wanted)
+            announce(groups, searches, budget, sweep, say)
+            where = tune_into(sweep, wanted, conditions, say)
+            if wanted:
                 groups = plan(rungs, budget, request.seeds, where, speed, say)
-            announce(groups, budget, where, workers, speed, say)
             results = Results(request.out, budget, corpus, conditions)
             add_earlier(results, groups, budget, where, say)
             summary = train(groups, workers, results, console)
@@ -109,6 +121,8 @@ def climb(request: Request, console: Console) -> int:
             known = baselines(where, budget)
         with console.status("attention cost"):
             attention_cost(where, budget)
+        with console.status("decoding speed"), one_thread_if(True):
+            decode_speed(where, budget, results.rows)
         Index(request.out).rows()
     print_table(results.rows, known["full"], budget, console)
     for failed in summary.failed:
@@ -158,6 +172,9 @@ def one_thread_if(wanted: bool) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+LION = "optimizers-lion"
+
+
 def plan(
     rungs: list[Rung],
     budget: Budget,
@@ -166,10 +183,22 @@ def plan(
     speed: float,
     say: Callable[[str], None],
 ) -> list[list[Job]]:
-    """One group of jobs per rung: its seeds."""
-    groups = []
+    """One group of jobs per rung: its seeds.
+
+    Left out, and told, are rungs of an extended group whose optimizer is not installed, and those
+    that this text makes the same as another, as it supports no vocabulary of their size.
+    """
+    groups: list[list[Job]] = []
+    seen: dict[str, str] = {}
     for rung in rungs:
+        if rung.id == LION and importlib.util.find_spec("lion_pytorch") is None:
+            say(f"{rung.id} is left out: it needs the package lion-pytorch (pip install it)")
+            continue
         first = cell(rung, budget, 0, where, say)
+        same = seen.setdefault(first.hash, rung.id)
+        if same != rung.id and rung.group in FAMILIES:
+            say(f"{rung.id} is left out: on this text it is the same run as {same}")
+            continue
         count = seeds or budget.seeds_of(rung.group)
         configs = [first.but(train={"seed": seed}) for seed in range(count)]
         groups.append([job(rung, config, where, speed) for config in configs])
@@ -178,17 +207,23 @@ def plan(
 
 def announce(
     groups: list[list[Job]],
+    searches: dict[str, list[Job]],
     budget: Budget,
-    where: Where,
-    workers: int,
-    speed: float,
+    sweep: Sweep,
     say: Callable[[str], None],
 ) -> None:
-    """The plan before the first step: how much, and how long on this machine."""
+    """The plan before the first step: how much, and how long on this machine.
+
+    Args:
+        searches: rung -> the runs with which the search for its learning rate begins.
+    """
+    where, workers, speed = sweep.where, sweep.workers, sweep.speed
     jobs = list(itertools.chain.from_iterable(groups))
     todo = [each for each in jobs if not (each.folder / MANIFEST).exists()]
     workers = max(1, workers)
+    open_searches = {id: runs for id, runs in searches.items() if id not in where.group_rates}
     seconds = Tracker(todo, workers).seconds_left() + START * bool(todo)
+    seconds += search_seconds(open_searches.values(), workers)
     if not (where.out / ATTENTION).exists():  # the last of what is measured besides the runs
         seconds += closing_seconds(where.corpus, budget.comparable, speed)
     say(
@@ -197,11 +232,30 @@ def announce(
         + (f", {len(jobs) - len(todo)} finished already" if len(todo) < len(jobs) else "")
         + f"; about {duration(seconds)} on this machine"
     )
-    for group in dict.fromkeys(RUNGS[each.rung].group for each in todo):
-        own = [each for each in todo if RUNGS[each.rung].group == group]
-        seconds = Tracker(own, workers).seconds_left()
+    named = [KNOWN[id] for id in [*open_searches, *(each.rung for each in todo)]]
+    for group in sorted({rung.group for rung in named}, key=[r.group for r in named].index):
+        own = [each for each in todo if KNOWN[each.rung].group == group]
+        mine = [runs for id, runs in open_searches.items() if KNOWN[id].group == group]
+        seconds = Tracker(own, workers).seconds_left() + search_seconds(mine, workers)
         text = size(budget.bytes_of(group))
-        say(f"  {group}: {counted(len(own), 'run')} of {text} each, {duration(seconds)}")
+        scaled = any(KNOWN[each.rung].equal_flops for each in own)
+        words = f"{counted(len(own), 'run')} of {text} each"
+        words += " (those at equal FLOPs: of as many as these pay for)" if scaled else ""
+        if mine:
+            rates = counted(len(mine), "learning rate")
+            words += f", after some {POINTS * len(mine)} that tune {rates}"
+        say(f"  {group}: {words}, {duration(seconds)}")
+
+
+def search_seconds(searches: Iterable[Sequence[Job]], workers: int) -> float:
+    """Expected seconds of searches for learning rates, of which only the first runs are known."""
+    left = [
+        replace(run, expected_seconds=run.expected_seconds * POINTS / len(runs))
+        for runs in searches
+        for run in runs
+        if not (run.folder / MANIFEST).exists()
+    ]
+    return Tracker(left, workers).seconds_left()
 
 
 def size(count: int) -> str:
@@ -235,7 +289,7 @@ def add_earlier(
         result = run.result()
         if run.path.name in planned or result.get("group") == SWEEP:
             continue
-        rung = RUNGS.get(result["rung"])
+        rung = KNOWN.get(result["rung"])
         if rung and cell(rung, budget, result["seed"], where).hash == result["config_hash"]:
             results.add(run.path)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,17 @@ from rich.console import Console
 from mytnano.config import SEMANTICS, RunConfig
 from mytnano.designs.budgets import Budget, apply
 from mytnano.designs.rates import FILE, learning_rate_for
-from mytnano.designs.rungs import BEST_BPE, CORE, RUNGS, design
+from mytnano.designs.rungs import CORE, KNOWN, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder.cells import Where, labelled_job, placed, supported_tokenizer, work
+from mytnano.ladder.cells import (
+    Where,
+    labelled_job,
+    placed,
+    supported_tokenizer,
+    with_best_bpe,
+    work,
+)
 from mytnano.ladder.fleets import run_jobs
 from mytnano.ladder.tune import BASE, Tuned, conclude, rate, search
 from mytnano.runs.jobs import Job
@@ -62,9 +69,20 @@ class Sweep:
     speed: float
     console: Console
 
-    def rates(self, ids: Sequence[str]) -> dict[str, Tuned]:
-        """Tune the learning rate of rungs."""
-        return search(ids, self._measure(lambda id, exponent: Point(id, id, None, exponent)))
+    def rates(
+        self, ids: Sequence[str], starts: Mapping[str, Sequence[int]] | None = None
+    ) -> dict[str, Tuned]:
+        """Tune the learning rate of rungs; ``starts`` are as in :func:`search`."""
+        measure = self._measure(lambda id, exponent: Point(id, id, None, exponent))
+        return search(ids, measure, starts)
+
+    def jobs_at(self, id: str, exponents: Sequence[int]) -> list[Job]:
+        """The runs of a rung at some rates of the grid."""
+        return [self._job(Point(id, id, None, e), seed) for e in exponents for seed in SEEDS]
+
+    def design_hash(self, id: str) -> str:
+        """Stands for all of a rung's search but the rates: design, budget, text, machine, seed."""
+        return self._config(Point(id, id, None, 0), BASE, SEEDS[0]).hash
 
     def around_the_rule(self, ids: Sequence[str]) -> dict[str, Tuned]:
         """Measure rungs at the rate that the written rule gives at this budget, its half and twice.
@@ -80,7 +98,7 @@ class Sweep:
         }
 
     def _rule_exponent(self, id: str) -> float:
-        size = self.budget.bytes_of(RUNGS[id].group)
+        size = self.budget.bytes_of(KNOWN[id].group)
         return math.log2(learning_rate_for(id, size, self.where.rates) / BASE)
 
     def vocabularies(self, rung: str = "bpe") -> dict[str, Tuned]:
@@ -89,7 +107,7 @@ class Sweep:
         return search(self._supported(rung), self._measure(point))
 
     def _supported(self, rung: str) -> list[str]:
-        base = apply(design(rung), self.budget, RUNGS[rung].group).data.but(**self.where.text)
+        base = apply(design(rung), self.budget, KNOWN[rung].group).data.but(**self.where.text)
         answers = (
             supported_tokenizer(base.but(tokenizer=size), self.where.cache) for size in VOCABULARIES
         )
@@ -125,9 +143,12 @@ class Sweep:
 
     def _config(self, point: Point, lr: float, seed: int) -> RunConfig:
         config = design(point.rung).but(optim={"lr": lr}, train={"seed": seed})
-        if point.tokenizer or config.data.tokenizer == BEST_BPE:
-            config = config.but(data={"tokenizer": point.tokenizer or self.where.best_bpe})
-        config = placed(config, self.budget, RUNGS[point.rung].group, self.where)
+        rung = KNOWN[point.rung]
+        if point.tokenizer:
+            config = config.but(data={"tokenizer": point.tokenizer})
+        else:
+            config = with_best_bpe(config, rung, self.where)
+        config = placed(config, self.budget, rung, self.where)
         return config.but(train={"score_test": False})
 
 

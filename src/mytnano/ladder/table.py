@@ -30,7 +30,10 @@ def print_table(
     table = Table(title=_title(budget), title_justify="left", box=SIMPLE_HEAD)
     for name in ("rung", "vocabulary", "parameters", "BPB", "seeds", "status"):
         right = name in ("vocabulary", "parameters", "BPB", "seeds")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        # Where the terminal is narrow, a long name is folded, and no number is cut.
+        fold = name == "rung"
+        side = "right" if right else "left"
+        table.add_column(name, justify=side, no_wrap=not fold, overflow="fold")
     for baseline in baselines:
         words = (baseline["name"], "", "", f"{baseline['bpb']:.3f}", "", "closed form")
         table.add_row(*words, style="dim")

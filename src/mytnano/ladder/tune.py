@@ -47,10 +47,16 @@ def rate(exponent: float) -> float:
     return BASE * 2.0**exponent
 
 
-def next_exponents(losses: dict[int, float]) -> list[int]:
+def around(lr: float) -> list[int]:
+    """Three exponents around the one next to a rate, to start from where the best is expected."""
+    middle = min(max(round(math.log2(lr / BASE)), LOWEST + 1), HIGHEST - 1)
+    return [middle - 1, middle, middle + 1]
+
+
+def next_exponents(losses: dict[int, float], start: Sequence[int] = START) -> list[int]:
     """Exponents to measure next, given the losses so far; empty when the search is over."""
     if not losses:
-        return list(START)
+        return list(start)
     if len(losses) >= MOST_POINTS:
         return []
     best = min(losses, key=lambda e: (losses[e], e))
@@ -74,7 +80,9 @@ def conclude(losses: Mapping[float, float]) -> Tuned:
 
 
 def search(
-    ids: Sequence[str], measure: Callable[[list[tuple[str, int]]], dict[tuple[str, int], float]]
+    ids: Sequence[str],
+    measure: Callable[[list[tuple[str, int]]], dict[tuple[str, int], float]],
+    starts: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Tuned]:
     """Tune many designs at once.
 
@@ -82,9 +90,13 @@ def search(
         ids: the designs.
         measure: takes (id, exponent) pairs, returns the mean loss of each; called in a few rounds,
             so that each round's runs can fill all workers.
+        starts: exponents that a design is tried at first, where that is not ``START``.
     """
+    starts = starts or {}
     losses: dict[str, dict[int, float]] = {id: {} for id in ids}
-    while wanted := [(id, e) for id in ids for e in next_exponents(losses[id])]:
+    while wanted := [
+        (id, e) for id in ids for e in next_exponents(losses[id], starts.get(id, START))
+    ]:
         for (id, exponent), loss in measure(wanted).items():
             losses[id][exponent] = loss
     return {id: conclude(losses[id]) for id in ids}

@@ -144,3 +144,8 @@ class Cache:
             else:
                 self._next = torch.tensor(self.lengths)[:, None] + torch.arange(T)  # (B, T)
         return self._next
+
+
+def kv_bytes_per_token(config: ModelConfig, number: int = 4) -> int:
+    """Bytes that attention keeps of a token: keys and values of every block, ``number`` each."""
+    return 2 * config.layers * config.kv_heads * (config.width // config.heads) * number

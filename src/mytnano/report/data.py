@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mytnano.designs.rungs import RUNGS, Rung
+from mytnano.designs.rungs import KNOWN, Rung
 from mytnano.errors import UserError
 from mytnano.runs.store import CONFIG, METRICS, RESULT, RUNS
 
 RESULTS = "results.json"
 BASELINES = "baselines.json"
 ATTENTION = "attention.json"
+GROUP_RATES = "group_rates.json"
+DECODE = "decode.json"
 HEALTHY = "healthy"
 
 
@@ -93,6 +95,8 @@ class Results:
     arms: dict[str, Arm]
     baselines: dict[str, Any]
     attention: dict[str, Any] | None
+    group_rates: dict[str, Any] = field(default_factory=dict)
+    decode: dict[str, Any] | None = None
 
     def group(self, *names: str) -> list[Arm]:
         """The arms of some groups, in ladder order."""
@@ -136,17 +140,19 @@ def load_results(folder: Path) -> Results:
         arms=arms,
         baselines=_optional(folder / BASELINES) or {},
         attention=_optional(folder / ATTENTION),
+        group_rates=(_optional(folder / GROUP_RATES) or {}).get("rungs") or {},
+        decode=_optional(folder / DECODE),
     )
 
 
 def rung_of(id: str) -> Rung:
     """The rung of an id; a bare one for results of a ladder that had others."""
-    return RUNGS.get(id) or Rung(id, id, None, lambda config: config, "", group="")
+    return KNOWN.get(id) or Rung(id, id, None, lambda config: config, "", group="")
 
 
 def _place(id: str) -> tuple[int, str]:
-    order = list(RUNGS)
-    return (order.index(id), "") if id in RUNGS else (len(order), id)
+    order = list(KNOWN)
+    return (order.index(id), "") if id in KNOWN else (len(order), id)
 
 
 def _read_run(folder: Path, row: dict[str, Any]) -> Run:

@@ -17,7 +17,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from mytnano.designs.rungs import RUNGS, Rung
+from mytnano.designs.groups import FAMILIES
+from mytnano.designs.rungs import KNOWN, RUNGS, Rung
 from mytnano.errors import UserError
 from mytnano.report import compare, words
 from mytnano.report.data import RESULTS, Arm, Results, load_results
@@ -53,10 +54,14 @@ def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
     Raises:
         UserError: there is no such rung, or the folder's results are damaged.
     """
-    if rung_id not in RUNGS:
+    if rung_id not in KNOWN:
         ids = ", ".join(id for id, rung in RUNGS.items() if rung.group != "depth")
-        raise UserError(f"there is no rung '{rung_id}'; choose among {ids}")
-    rung = RUNGS[rung_id]
+        groups = ", ".join(FAMILIES)
+        raise UserError(
+            f"there is no rung '{rung_id}'; choose among {ids}, or among those of the groups "
+            f"{groups}, such as activations-relu"
+        )
+    rung = KNOWN[rung_id]
     results = load_results(folder) if folder and (Path(folder) / RESULTS).exists() else None
     arm = results.arms.get(rung_id) if results else None
     parent = results.parent(arm) if results and arm else None
@@ -78,7 +83,7 @@ def code_of(rung: Rung) -> tuple[str, ...]:
     ]
     if rung.code or named or rung.parent is None:
         return rung.code or tuple(dict.fromkeys(named))
-    return code_of(RUNGS[rung.parent])
+    return code_of(KNOWN[rung.parent])
 
 
 def source_of(name: str) -> Source:

@@ -13,11 +13,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from mytnano.designs.families import BASE
+from mytnano.designs.groups import FAMILIES
 from mytnano.designs.rungs import RUNGS
 from mytnano.files import atomic_write_text
 from mytnano.report import compare, figures, scaling_figures, words
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS, flags
+from mytnano.report.groups import group_views
 from mytnano.svg import DARK, LIGHT
 
 NAME = "report.html"
@@ -71,9 +74,12 @@ def render(results: Results) -> str:
 
 def page(results: Results) -> dict[str, Any]:
     """Everything that the template shows."""
-    core = results.group("core") or [a for a in results.arms.values() if a.group != "depth"]
+    elsewhere = ("depth", *FAMILIES)  # have sections of their own
+    core = results.group("core")
+    core = core or [a for a in results.arms.values() if a.group not in elsewhere]
     logged = results.group("as-logged")
-    beyond = [a for a in results.arms.values() if a.group != "depth" and a not in [*core, *logged]]
+    shown = [*core, *logged]
+    beyond = [a for a in results.arms.values() if a.group not in elsewhere and a not in shown]
     best = compare.lowest(core)
     cells = scaling_figures.depth_cells(results)
     return {
@@ -98,6 +104,8 @@ def page(results: Results) -> dict[str, Any]:
         ],
         "defects": defects(results),
         "flags": flags(results),
+        "groups": group_views(results),
+        "base": BASE,
         "depth": depth(cells) if cells else None,
         "attention": attention(results.attention),
         "baselines": baselines(results.baselines),

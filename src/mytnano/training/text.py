@@ -42,6 +42,8 @@ def prepare(data: DataConfig, cache: Path) -> Text:
         UserError: the corpus cannot be used, or has changed since the run was planned.
     """
     if data.corpus.startswith(PREFIX):
+        if data.text_bytes:
+            raise UserError("data.text_bytes takes a part of a text in memory: shards have none")
         corpus, tokenizer, *streams = open_shards(data, cache)
         check_tokenizer(data, tokenizer)
         return Text(corpus, tokenizer, *streams)
@@ -59,7 +61,11 @@ def prepare(data: DataConfig, cache: Path) -> Text:
     tokenizer = build_tokenizer(data.tokenizer, learned_from, cache)
     splits = (
         encode_split(documents, tokenizer, cache)
-        for documents in (corpus.train, corpus.validation, corpus.test)
+        for documents in (
+            first_bytes(corpus.train, data.text_bytes),
+            corpus.validation,
+            corpus.test,
+        )
     )
     return Text(corpus, tokenizer, *splits)
 

@@ -1,0 +1,120 @@
+"""What the report shows of an extended group: its figure, its table, and who decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mytnano.designs.families import BASE, EXTENDED
+from mytnano.designs.groups import FAMILIES, Group, members_of, rate_of
+from mytnano.designs.rungs import KNOWN, design
+from mytnano.report import compare, words
+from mytnano.report.data import Arm, Results
+from mytnano.report.group_figures import Point, axis_figure, rows_figure
+
+EQUAL_BYTES, EQUAL_FLOPS = "equal bytes", "equal FLOPs"
+
+
+def group_views(results: Results) -> list[dict[str, Any]]:
+    """A view for each group of which one of its own rungs and another member were run."""
+    shown = [group for group in FAMILIES.values() if was_run(results, group)]
+    return [view(results, group) | {"figure": figure(results, group)} for group in shown]
+
+
+def was_run(results: Results, group: Group) -> bool:
+    """Whether there is something to see beside each other."""
+    run = [id for id in group.ids if id in results.arms]
+    return len(run) > 1 and any(id in results.arms for id in members_of(group))
+
+
+def view(results: Results, group: Group) -> dict[str, Any]:
+    """Everything that a section about a group shows but its figure."""
+    arms = [results.arms[id] for id in group.ids if id in results.arms]
+    rows = [row(results, group, arm) for arm in arms]
+    return {
+        "group": group,
+        "base": BASE,
+        "rows": rows,
+        "has_pairs": any(line["pairs"] for line in rows),
+        "missing": [group.members[id] for id in group.ids if id not in results.arms],
+        "decode": decode(results, group),
+        "caution": compare.caution(max(len(arm.runs) for arm in arms)),
+    }
+
+
+def figure(results: Results, group: Group) -> Any:
+    """Rows for kinds; for numbers an axis, and a panel beside it for runs at equal FLOPs."""
+    found = [(id, results.arms[id]) for id in group.ids if id in results.arms]
+    points = {id: point(group, id, arm) for id, arm in found}
+    if group.axis is None:
+        return rows_figure(group.name, list(points.values()))
+    matched = [id for id in points if KNOWN[id].equal_flops]
+    if not matched:
+        return axis_figure(group.name, group.axis.name, [("", list(points.values()))])
+    equal_bytes = [each for id, each in points.items() if id not in matched]
+    middle = KNOWN[matched[0]].equal_flops  # the same run in both views
+    equal_flops = [each for id, each in points.items() if id in matched or id == middle]
+    panels = [(EQUAL_BYTES, equal_bytes), (EQUAL_FLOPS, equal_flops)]
+    return axis_figure(group.name, group.axis.name, panels)
+
+
+def point(group: Group, id: str, arm: Arm) -> Point:
+    """Where a rung stands in its group's figure."""
+    place = 0.0
+    if group.axis is not None:
+        model = design(id).model.model_dump()
+        place = float(group.axis.place(arm.rung, arm.runs[0].row, model))
+    line = group.lines[id] if group.lines else ""
+    return Point(group.members[id], arm, place, line, id == BASE)
+
+
+def row(results: Results, group: Group, arm: Arm) -> dict[str, Any]:
+    """One line of the group's table."""
+    other = None if arm.rung.id == BASE else arm.rung.equal_flops or arm.rung.parent
+    paired = compare.pairs(arm, results.arms.get(other or ""))
+    return {
+        "arm": arm,
+        "label": group.members[arm.rung.id],
+        "base": arm.rung.id == BASE,
+        "flops_matched": bool(arm.rung.equal_flops),
+        "rate": rate_words(results, arm),
+        "pairs": paired,
+        "other": other if other != BASE else None,
+    }
+
+
+def rate_words(results: Results, arm: Arm) -> str:
+    """How the learning rate was come by; never a rate without its origin."""
+    rung = arm.rung
+    if rung.id not in EXTENDED:
+        return "the ladder’s"
+    how = rate_of(rung)
+    if how == "scaled":
+        return f"{rung.parent}’s, scaled by the bytes"
+    if how == "inherited":
+        return f"{rung.parent}’s, which {rung.like} did not move"
+    entry = results.group_rates.get(rung.id)
+    if not entry or entry.get("lr") != arm.runs[0].row.get("lr"):
+        return "not recorded"
+    shape = "flat" if entry["flat"] else "interior" if entry["interior"] else "at the edge"
+    return f"tuned: {len(entry['points'])} rates, {shape}"
+
+
+def decode(results: Results, group: Group) -> dict[str, Any] | None:
+    """Cache and speed of writing, for the group that was raced; None if it was not."""
+    rows = (results.decode or {}).get("rows") or []
+    if not rows or not results.decode or not {row["rung"] for row in rows} & set(members_of(group)):
+        return None
+    lengths = sorted({row["positions"] for row in rows})
+    speeds = {(row["rung"], row["positions"]): row["tokens_per_second"] for row in rows}
+    kinds = {row["rung"]: row["kv_bytes_per_token"] for row in rows}
+    named = [id for id in group.ids if id in kinds]
+    hardware = (results.decode.get("environment") or {}).get("hardware") or "unrecorded hardware"
+    return {
+        "lengths": lengths,
+        "rows": [
+            (group.members[id], kinds[id], [speeds.get((id, n)) for n in lengths]) for id in named
+        ],
+        "conditions": f"{results.decode.get('texts')} texts at a time, of each three quarters "
+        f"read and the rest written; medians of {results.decode.get('rounds')} rounds; "
+        f"{words.quantity(results.decode.get('threads'))} thread, fp32, {hardware}",
+    }
