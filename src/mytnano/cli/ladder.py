@@ -113,7 +113,10 @@ def bench(
     ] = None,
     shapes: Annotated[str, typer.Option(help="Shapes among B, C and D.")] = "B,C,D",
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every contestant.")] = 2,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, help="Of every contestant; --quality and --tokenizers use every core."),
+    ] = 2,
     out: Annotated[
         Path | None,
         typer.Option(help="Result file; default: out/bench.json, bench-fleet, and so on."),
