@@ -16,7 +16,7 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS, Budget
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, select
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where
@@ -56,7 +56,7 @@ def main() -> int:
         where = Where(DataConfig(), Path(folder), "bf16", "cpu")
         for budget in (BUDGETS[name] for name in SHOWN):
             content[budget.name] = {}
-            for name in FAMILIES:
+            for name in WIDER_GROUPS:
                 content[budget.name][name] = minutes(name, budget, where)
                 print(budget.name, name, content[budget.name][name], flush=True)
     FILE.parent.mkdir(parents=True, exist_ok=True)

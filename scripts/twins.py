@@ -2,6 +2,7 @@
 
     python scripts/twins.py FOLDER        as published; FOLDER keeps the runs, to be continued
     python scripts/twins.py FOLDER N      N twins
+    python scripts/twins.py again         recombine the scores of that file, without training
 
 Trains twins of one small design that differ in nothing but the salt, and recombines them at random
 into pseudo-ablations of pairs. Whatever the rule calls better or worse there is wrong. Simulation
@@ -10,6 +11,7 @@ knows the distribution that it draws from; real losses have the one that they ha
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from mytnano.ladder.cells import Where
 from mytnano.ladder.environment import count_workers, environment
 from mytnano.runs.lock import folder_lock
 from mytnano.stats.differences import Pairs
+from mytnano.stats.eprocess import FEWEST
 from mytnano.stats.verdict import Rule, judge
 from mytnano.training.precision import choose_precision
 
@@ -37,6 +40,8 @@ ABLATIONS = 400
 LR = 4e-3
 SIZES = {"train_bytes": 2**16, "test_bytes": 2**16, "validation_bytes": 2**14}
 ALPHAS = (0.05, 0.01)
+ENOUGH = ("equivalent", "identical")
+"""Verdicts besides a difference with which an ablation stops."""
 
 
 def train_twins(out: Path, count: int, console: Console) -> tuple[list[float], dict[str, Any]]:
@@ -67,9 +72,7 @@ def recombined(scores: list[float], alpha: float) -> dict[str, Any]:
     for _ in range(ABLATIONS):
         mixed = chance.permutation(scores)
         half = len(mixed) // 2
-        pairs = Pairs("twin", mixed[:half], mixed[half : 2 * half])
-        (verdict,) = judge([pairs], Rule(alpha=alpha))
-        said = verdict.detected or verdict.verdict
+        said = first_said(mixed[:half], mixed[half : 2 * half], Rule(alpha=alpha))
         counts[said] = counts.get(said, 0) + 1
     wrong = counts.get("better", 0) + counts.get("worse", 0)
     limits = stats.binomtest(wrong, ABLATIONS).proportion_ci(0.95, "exact")
@@ -79,11 +82,28 @@ def recombined(scores: list[float], alpha: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def first_said(baseline: np.ndarray, twin: np.ndarray, rule: Rule) -> str:
+    """The verdict with which an ablation that looks after every pair would have stopped.
+
+    Later pairs may contradict it, but by then it is published. ``unresolved`` if none decides.
+    """
+    for pairs in range(FEWEST, len(twin) + 1):
+        (verdict,) = judge([Pairs("twin", baseline[:pairs], twin[:pairs])], rule)
+        if verdict.detected or verdict.verdict in ENOUGH:
+            return verdict.detected or verdict.verdict
+    return "unresolved"
+
+
 def main(arguments: list[str]) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
     if not arguments:
         print(__doc__, file=sys.stderr)
         return 2
+    if arguments == ["again"]:
+        study = json.loads(FILE.read_bytes())
+        study["rows"] = [recombined(study["scores"], alpha) for alpha in ALPHAS]
+        atomic_write_json(FILE, study)
+        return 0
     count = int(arguments[1]) if len(arguments) > 1 else TWINS
     try:
         scores, conditions = train_twins(Path(arguments[0]), count, Console())

@@ -8,7 +8,7 @@ from mytnano.claims.evidence import FILE
 def answer(**verdicts: str) -> dict:
     """An evidence file of an ablation with one arm a word."""
     return {
-        "question": "?", "core_minutes": 2.0,
+        "question": "?", "run_minutes": 2.0,
         "arms": [
             {"name": name.replace("_", "-"), "verdict": verdict, "low": -1.0, "high": 0.5,
              "sentence": f"{name} is {verdict}"}

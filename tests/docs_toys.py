@@ -9,7 +9,7 @@ from pathlib import Path
 
 from report_toys import make_folder
 
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.files import atomic_write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +39,10 @@ def fill_tree(root: Path, **toys: object) -> None:
     """Every result file that a region reads."""
     for budget, seeds in (("quick", 2), ("standard", 5)):
         make_folder(root / f"results/ladder/{budget}", seeds=seeds, run_folders=False, **toys)
-    for name, group in FAMILIES.items():
+    for name, group in WIDER_GROUPS.items():
         make_folder(root / f"results/groups/quick/{name}", group.ids, run_folders=False, **toys)
     costs = {"rungs": 3, "runs": 6, "searches": 2, "core_minutes": 4.5}
-    planned = {budget: dict.fromkeys(FAMILIES, costs) for budget in ("quick", "standard")}
+    planned = {budget: dict.fromkeys(WIDER_GROUPS, costs) for budget in ("quick", "standard")}
     atomic_write_json(root / "results/groups/minutes.json", {"budgets": planned})
     twin = make_folder(root / "results/precision/quick-bf16", ("bigram", "mytnano"), 1, **toys)
     results = json.loads((twin / "results.json").read_text())
@@ -99,7 +99,7 @@ def fill_tree(root: Path, **toys: object) -> None:
     atomic_write_json(root / "results/scale/memory.json", planned)
     evidence = root / "src/mytnano/claims/evidence"
     claim = {"sentence": "relu is better than baseline", "name": "relu", "verdict": "better"}
-    claim = found | {"arms": [claim, claim | {"name": "gelu"}], "core_minutes": 3.0, "more": {}}
+    claim = found | {"arms": [claim, claim | {"name": "gelu"}], "run_minutes": 3.0, "more": {}}
     atomic_write_json(evidence / "block.json", claim)
     atomic_write_json(evidence / "twins.json", twins)
     cell = {"source": "mytnano claims C13\n", "output": "C13 (stage 04)", "seconds": 1.0}

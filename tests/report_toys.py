@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.config import RunConfig
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, RUNGS, design
 from mytnano.files import atomic_write_json, atomic_write_text, json_text
 
@@ -48,7 +48,7 @@ def make_folder(
     """
     rows = []
     for id in rungs:
-        for seed in range(seeds if KNOWN[id].group in ("core", *FAMILIES) else 1):
+        for seed in range(seeds if KNOWN[id].group in ("core", *WIDER_GROUPS) else 1):
             row = make_row(id, seed, (statuses or {}).get((id, seed)))
             rows.append(row)
             if run_folders:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mytnano.claims import costs, run
 from mytnano.claims.command import give_claims
+from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import needed
 from mytnano.claims.ledger import chosen
 from mytnano.errors import UserError
@@ -30,7 +31,7 @@ def test_one_claim_shows_its_parts_and_what_runs_it(tmp_path):
     text = ask(tmp_path, "C5")
     assert "verdict: refuted" in text and "[-] four is better" in text
     assert f"evidence: {tmp_path / 'heads' / 'evidence.json'}" in text
-    assert "compute: 2 core minutes" in text
+    assert "runs: 2 minutes by the clock" in text
     assert "needs: probes per layer" in ask(tmp_path, "C55")
 
 
@@ -79,9 +80,25 @@ def test_costs_are_measured(monkeypatch):
         costs.attention_cost, "measure", lambda device: {"rows": [{"kernel": "flash", "T": 128}]}
     )
     monkeypatch.setattr("mytnano.training.engine.can_compile", lambda: False)
+    monkeypatch.setattr(costs, "QUIET", 101)
     found = costs.measure_costs("fp32", "cpu")
-    assert found["rmsnorm"]["ratios"]["32"] > 0 and found["compile"]["ratios"]["32"] > 0
+    for name in ("rmsnorm", "compile"):
+        speeds = found[name]["speeds"]["32"]
+        assert 0 < speeds["low"] <= speeds["median"] <= speeds["high"]
     assert found["tokenizer"]["whole_speed_up"] > 0 and found["attention"]["rows"]
+
+
+def test_costs_of_a_busy_machine_are_refused(monkeypatch):
+    monkeypatch.setattr(costs.psutil, "cpu_percent", lambda interval: 55.0)
+    with pytest.raises(UserError, match="other programs use 55 % of the machine"):
+        costs.measure_costs("fp32", "cpu")
+
+
+def test_evidence_of_another_question_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    put(tmp_path, "heads", answer(four="better", eight="worse") | {"question_hash": "0" * 12})
+    assert Evidence(tmp_path)["heads"] is None
+    with pytest.raises(UserError, match="'heads' as it was asked by another version"):
+        ask(tmp_path, "run", "C5")
 
 
 def test_interleaving_takes_turns_and_medians(monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from claims_toys import answer, put, result
@@ -12,7 +13,7 @@ from mytnano.claims import measured
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.gather import observations
 from mytnano.claims.judge import found, judge
-from mytnano.claims.ledger import Part, ledger
+from mytnano.claims.ledger import Part, ledger, question_hash
 from mytnano.claims.show import as_json, summary
 from mytnano.errors import UserError
 
@@ -60,7 +61,8 @@ def test_shipped_evidence_is_whole():
     evidence = Evidence()
     for name in evidence.names():
         content = evidence[name]
-        assert content["environment"]["commit"], name
+        assert content and content["environment"]["commit"], f"{name}: made for another question?"
+        assert content.get("question_hash") == question_hash(name)
         if name not in ("costs", "twins"):
             assert {arm["name"] for arm in content["arms"]}, name
 
@@ -79,6 +81,15 @@ def more(**values: dict) -> dict:
     return answer() | {"more": {name.replace("_", "-"): value for name, value in values.items()}}
 
 
+def speeds(name: str, *ends: tuple[float, float]) -> dict:
+    """The costs of one thing, a pair of extremes for each width."""
+    found = {
+        str(width): {"low": low, "median": (low + high) / 2, "high": high}
+        for width, (low, high) in zip((128, 512), ends, strict=True)
+    }
+    return {name: {"speeds": found}}
+
+
 CASES = [
     ("bigram_is_the_count", "context", more(baseline={"bigram_gap": -0.01}), "holds"),
     ("bigram_is_the_count", "context", more(baseline={"bigram_gap": 0.03}), "refuted"),
@@ -88,14 +99,18 @@ CASES = [
     ("rank_survives", "depth", more(stack_4={"rank": 1e-4}), "refuted"),
     ("tokens_are_a_quarter", "tokenizer", more(cl100k={"bytes_per_token": 5.2}), "holds"),
     ("tokens_are_a_quarter", "tokenizer", more(cl100k={"bytes_per_token": 2.2}), "refuted"),
-    ("no_design_diverged", "init", answer(gpt2="better", logged="diverged"), "holds"),
-    ("no_design_diverged", "init", answer(gpt2="better", logged="worse"), "refuted"),
-    ("rmsnorm_is_faster", "costs", {"rmsnorm": {"ratios": {"128": 1.1, "512": 1.05}}}, "holds"),
-    ("rmsnorm_is_faster", "costs", {"rmsnorm": {"ratios": {"128": 1.1, "512": 0.9}}}, "refuted"),
-    ("compiling_pays", "costs", {"compile": {"ratios": {"128": 1.7, "512": 1.0}}}, "holds"),
-    ("compiling_pays", "costs", {"compile": {"ratios": {"128": 1.3, "512": 1.0}}}, "refuted"),
+    ("a_design_diverged", "init", answer(gpt2="better", logged="diverged"), "holds"),
+    ("a_design_diverged", "init", answer(gpt2="better", logged="worse"), "refuted"),
+    ("rmsnorm_is_faster", "costs", speeds("rmsnorm", (1.03, 1.2), (1.02, 1.1)), "holds"),
+    ("rmsnorm_is_faster", "costs", speeds("rmsnorm", (1.03, 1.2), (0.9, 1.01)), "refuted"),
+    ("rmsnorm_is_faster", "costs", speeds("rmsnorm", (1.03, 1.2), (0.9, 1.1)), "open"),
+    ("compiling_pays", "costs", speeds("compile", (1.65, 1.7), (0.9, 1.1)), "holds"),
+    ("compiling_pays", "costs", speeds("compile", (1.2, 1.3), (0.9, 1.1)), "refuted"),
+    ("compiling_pays", "costs", speeds("compile", (1.5, 1.7), (0.9, 1.1)), "open"),
     ("small_rates_suffice", "rates", answer(lr="equivalent"), "holds"),
     ("small_rates_suffice", "rates", answer(lr="undertrained"), "refuted"),
+    ("small_rates_suffice", "rates", answer(lr="diverged"), "refuted"),
+    ("small_rates_suffice", "rates", answer(lr="better", other="unresolved"), "open"),
 ]
 
 
@@ -144,7 +159,7 @@ def test_a_claim_as_json_names_its_evidence_and_compute(tmp_path):
     judged = judge(claim, evidence)
     assert judged.verdict == "refuted" and judged.as_predicted
     (value,) = json.loads(json.dumps(as_json([judged], evidence)))
-    assert value["core_minutes"] == 2.0 and value["verdict"] == "refuted"
+    assert value["run_minutes"] == 2.0 and value["verdict"] == "refuted"
     assert [part["state"] for part in value["parts"]] == ["refuted", "open"]
     assert summary([judged]) == "1 refuted; of 1 predictions 1 came true, Brier score 0.01"
 
@@ -179,9 +194,11 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
         return {job.name: one(job) for job in jobs}
 
     monkeypatch.setattr(Bench, "train", train)
+    run = SimpleNamespace(result=lambda: {"seconds": 60.0})
+    monkeypatch.setattr(rates, "finished_runs", lambda out: ([run] * 5, []))
     content = rates.measure_rates(tmp_path / "out", Console(quiet=True), "cpu", 0)
     verdicts = {arm["name"]: arm["verdict"] for arm in content["arms"]}
     assert verdicts["lr-1e-05"] == verdicts["lr-2e-05"] == "undertrained"
     assert verdicts["lr-0.0003"] == "worse"
-    assert content["core_minutes"] == 4 * rates.SEEDS
+    assert content["run_minutes"] == content["runs"] == 5
     assert 0.001 < content["lr"] < 0.016

@@ -9,7 +9,7 @@ from mytnano.config import DataConfig, ModelConfig, OptimConfig, TrainConfig, ro
 from mytnano.designs import rates
 from mytnano.designs.budgets import BUDGETS, apply
 from mytnano.designs.families import BASE, EXTENDED, FFN_FACTORS, MIDDLE, gated_width
-from mytnano.designs.groups import FAMILIES, members_of, rate_of
+from mytnano.designs.groups import WIDER_GROUPS, members_of, rate_of
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import GROUPS, KNOWN, RUNGS, design, difference, select
 from mytnano.errors import UserError
@@ -62,15 +62,15 @@ def test_what_is_declared_otherwise_is_what_it_says():
 
 
 def test_members_are_rungs_and_every_extended_rung_is_in_its_group():
-    assert list(FAMILIES) == [group.name for group in FAMILIES.values()]
-    assert not set(FAMILIES) & (set(GROUPS) | set(KNOWN)), "one name, one meaning"
+    assert list(WIDER_GROUPS) == [group.name for group in WIDER_GROUPS.values()]
+    assert not set(WIDER_GROUPS) & (set(GROUPS) | set(KNOWN)), "one name, one meaning"
     assert not set(EXTENDED) & set(RUNGS)
     for rung in EXTENDED.values():
-        group = FAMILIES[rung.group]
+        group = WIDER_GROUPS[rung.group]
         assert rung.id in group.ids and rung.id.startswith(group.name)
         assert rung.title and rung.why.endswith(".") and rung.paper and rung.code
         assert rung.parent in KNOWN and list(KNOWN).index(rung.parent) < list(KNOWN).index(rung.id)
-    for group in FAMILIES.values():
+    for group in WIDER_GROUPS.values():
         assert members_of(group) and set(group.ids) <= set(KNOWN)
         assert BASE in group.ids or group.name == "tokenizers"
         assert set(group.verdicts) <= set(builtin_names())
@@ -98,13 +98,13 @@ def parameters(id):
 def test_parameters_match_where_the_group_says_so():
     base = parameters(BASE)
     for name in ("activations", "inits", "schedules", "optimizers", "weight-decay", "dropout"):
-        for id in FAMILIES[name].ids:
+        for id in WIDER_GROUPS[name].ids:
             assert parameters(id) == pytest.approx(base, rel=0.01), id
-    assert all(parameters(id) == base for id in FAMILIES["activations"].ids), "they do exactly"
-    heads = [parameters(id) for id in FAMILIES["kv-heads"].ids]
+    assert all(parameters(id) == base for id in WIDER_GROUPS["activations"].ids), "they do exactly"
+    heads = [parameters(id) for id in WIDER_GROUPS["kv-heads"].ids]
     assert heads == sorted(heads, reverse=True) and heads[0] > heads[-1]
     for name in ("sizes", "ffn-width", "layers"):
-        counts = [parameters(id) for id in FAMILIES[name].ids]
+        counts = [parameters(id) for id in WIDER_GROUPS[name].ids]
         assert counts == sorted(set(counts)), "more of it, more parameters"
 
 
@@ -112,8 +112,8 @@ def test_a_feed_forward_width_is_its_factor_within_a_multiple_of_eight():
     assert gated_width(4) == design(BASE).model.ffn_width
     for factor in FFN_FACTORS:
         assert abs(gated_width(factor) * 1.5 / 128 - factor) <= 8 * 1.5 / 128 / 2
-    place = FAMILIES["ffn-width"].axis.place
-    for id, label in FAMILIES["ffn-width"].members.items():
+    place = WIDER_GROUPS["ffn-width"].axis.place
+    for id, label in WIDER_GROUPS["ffn-width"].members.items():
         assert place(KNOWN[id], {}, design(id).model.model_dump()) == float(label)
 
 
@@ -152,6 +152,6 @@ def test_budgets_leave_what_a_group_is_about():
     quick = BUDGETS["quick"]
     assert apply(design("tokenizers-512"), quick, "tokenizers").data.tokenizer_bytes == 0
     assert apply(design(BASE), quick, "core").data.tokenizer_bytes == 2**20
-    for name in FAMILIES:
+    for name in WIDER_GROUPS:
         assert (quick.seeds_of(name), quick.bytes_of(name)) == (2, 2**20)
     assert quick.seeds_of("as-logged") == quick.seeds_of("depth") == quick.seeds_of("long") == 1

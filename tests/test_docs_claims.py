@@ -36,7 +36,7 @@ def put_depth(root, **changes):
     found = {
         "question": "Does depth help?", "arms": arms, "designs": {"baseline": design},
         "more": {"stack-4": {"gradient_ratio": 2.0, "rank": 0.3}}, "rule": {"margin": 0.3},
-        "core_minutes": 12.0, "runs": 9, "environment": {"hardware": "a toy", "commit": "0123abc"},
+        "run_minutes": 12.0, "runs": 9, "environment": {"hardware": "a toy", "commit": "0123abc"},
     }  # fmt: skip
     atomic_write_json(root / "src/mytnano/claims/evidence/depth.json", found)
     path = root / "results/claims/depth/results.csv"
@@ -71,7 +71,10 @@ def test_a_page_follows_its_evidence(tree):
     assert "**Verdict: refuted.**" in text
     assert "holds, with probability 0.9; this came out wrong (Brier 0.81)" in text
     assert "| `stack-4` | model.layers: 1 -> 4 | **better** | -3.00 [-4.00, -2.00] |" in text
-    assert "Took 12 core minutes for 9 runs" in text and "commit `0123abc`" in text
+    assert (
+        "9 runs, tuning included, took 12 minutes in all by the clock" in text
+        and "commit `0123abc`" in text
+    )
     assert f"](../img/{IMAGES.rpartition('/')[2]}/depth.svg)" in text
     assert "mytnano claims run C13" in text and "\nmatch: bytes\n" in text
 

@@ -11,7 +11,7 @@ from mytnano.config import DataConfig
 from mytnano.designs import families
 from mytnano.designs.budgets import BUDGETS
 from mytnano.designs.families import BASE, MIDDLE
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.errors import UserError
 from mytnano.ladder import decode_speed, group_rates, run
@@ -106,7 +106,7 @@ def test_the_group_of_shared_heads_has_its_cache_raced_once(text, tmp_path):
 
 
 def test_the_bytes_of_a_cached_token_are_what_a_cache_keeps():
-    for id in FAMILIES["kv-heads"].ids:
+    for id in WIDER_GROUPS["kv-heads"].ids:
         config = design(id).model.but(vocab_size=50, context=32, width=32)
         cache = Cache([8, 8], 32)
         with torch.no_grad():
@@ -203,7 +203,7 @@ def test_what_the_text_or_the_machine_lacks_is_left_out_and_told(text, tmp_path,
 def test_the_plan_of_every_group_stands(text, tmp_path):
     where = Where(DataConfig(corpus=str(text)), tmp_path, "fp32", "cpu", best_bpe="bpe:512")
     sweep = sweep_of(where)
-    for group in FAMILIES.values():
+    for group in WIDER_GROUPS.values():
         if group.name == "tokenizers":
             continue  # needs more text than a test's
         rungs = [KNOWN[id] for id in group.ids]

@@ -6,7 +6,7 @@ import pytest
 from report_toys import make_folder
 
 from mytnano.designs.families import BASE
-from mytnano.designs.groups import FAMILIES, rate_of
+from mytnano.designs.groups import WIDER_GROUPS, rate_of
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.files import atomic_write_json
 from mytnano.report.data import load_results
@@ -19,7 +19,7 @@ LR = design(BASE).optim.lr
 
 
 def folder_of(path, *names, rates=True, **toys):
-    ids = [id for id in KNOWN if any(id in FAMILIES[name].ids for name in names)]
+    ids = [id for id in KNOWN if any(id in WIDER_GROUPS[name].ids for name in names)]
     make_folder(path, ids, **toys)
     if rates:
         entry = {"lr": LR, "flat": False, "interior": True, "points": [[1e-3, 2.0]] * 3}
@@ -34,7 +34,7 @@ def text_of(html):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return folder_of(tmp_path_factory.mktemp("whole"), *FAMILIES)
+    return folder_of(tmp_path_factory.mktemp("whole"), *WIDER_GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def html(whole):
 
 
 def test_every_group_has_a_section_with_each_member(html):
-    for group in FAMILIES.values():
+    for group in WIDER_GROUPS.values():
         section = html.partition(f'id="group-{group.name}"')[2].partition("</article>")[0]
         assert "<svg" in section and group.question in section
         for id in group.ids:
@@ -120,7 +120,7 @@ def test_both_views_of_the_tokenizers_and_the_same_run_in_both(views):
 
 def test_a_group_without_its_own_rungs_is_not_shown(tmp_path):
     results = load_results(make_folder(tmp_path, [BASE, "logged-final-init"], seeds=1))
-    assert not any(was_run(results, group) for group in FAMILIES.values())
+    assert not any(was_run(results, group) for group in WIDER_GROUPS.values())
     assert "groups" not in re.findall(r'\bid="([^"]+)"', render(results))
 
 

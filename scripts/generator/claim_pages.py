@@ -160,10 +160,11 @@ def _question(name: str, evidence: Evidence, drawn: set[str]) -> Iterator[str]:
         yield _arms(found)
     if found.get("designs"):
         yield _designs(found)
-    spent = found.get("core_minutes")
-    runs = f" for {found['runs']} runs, tuning included" if found.get("runs") else ""
+    spent = found.get("run_minutes")
+    runs = f"{found['runs']} runs, tuning included" if found.get("runs") else "The runs"
     yield paragraphs(
-        f"Took {spent:.0f} core minutes{runs}. {conditions(found.get('environment'))}"
+        f"{runs}, took {spent:.0f} minutes in all by the clock, beside other work. "
+        f"{conditions(found.get('environment'))}"
         if spent
         else conditions(found.get("environment"))
     )

@@ -61,11 +61,11 @@ def sources(project: Project) -> str:
     rows = []
     for name in evidence.names():
         found = evidence[name] or {}
-        spent = found.get("core_minutes")
+        spent = found.get("run_minutes")
         rows.append(
             (f"`{name}`", found.get("question", ""), spent and f"{spent:.0f}",
              conditions(found.get("environment")))
         )  # fmt: skip
     if not rows:
         return "No evidence is published in this tree: `mytnano claims run CLAIM` makes it."
-    return table(("file", "question", "core minutes", "made on"), rows, ("core minutes",))
+    return table(("file", "question", "run minutes", "made on"), rows, ("run minutes",))

@@ -80,6 +80,9 @@ def _tried(entry: dict[str, Any]) -> str:
     )
 
 
+MORE_SEEDS = "core and extended groups"
+
+
 def budgets(project: Project) -> str:
     """What each budget trains and scores."""
     header = (
@@ -87,7 +90,7 @@ def budgets(project: Project) -> str:
     )  # fmt: skip
     rows = []
     for budget in BUDGETS.values():
-        more = f"{budget.seeds} (core), {budget.other_seeds} (others)"
+        more = f"{budget.seeds} ({MORE_SEEDS}), {budget.other_seeds} (the rest)"
         rows.append(
             (
                 f"`{budget.name}`",

@@ -8,7 +8,7 @@ from generator.ladder import about, struck
 from generator.tables import Project, paragraphs, table
 from mytnano.designs.budgets import BUDGETS, MIB
 from mytnano.designs.families import EXTENDED
-from mytnano.designs.groups import FAMILIES, Group, rate_of
+from mytnano.designs.groups import WIDER_GROUPS, Group, rate_of
 from mytnano.designs.rungs import KNOWN
 from mytnano.report import words
 from mytnano.report.data import Results, load_results
@@ -30,7 +30,7 @@ def plan(project: Project) -> str:
     if not found:
         return "The groups have not been planned in this tree: `python scripts/group_minutes.py`."
     rows = []
-    for name, group in FAMILIES.items():
+    for name, group in WIDER_GROUPS.items():
         first = found[SHOWN[0]][name]
         costs = [f"{found[budget][name]['core_minutes']:.0f}" for budget in SHOWN]
         runs = [found[budget][name]["runs"] for budget in SHOWN]
@@ -50,7 +50,7 @@ def plan(project: Project) -> str:
 
 def group(project: Project, name: str) -> str:
     """The rungs of a group, and at each budget its published results."""
-    found = FAMILIES[name]
+    found = WIDER_GROUPS[name]
     rows = []
     for id in found.ids:
         rung = KNOWN[id]
@@ -62,7 +62,7 @@ def group(project: Project, name: str) -> str:
                 f"`{id}`",
                 f"`{parent}`" if own else "the ladder",
                 _rate(id) if own else "the ladder's",
-                rung.paper,
+                rung.paper if own else None,
             )
         )
     lines = [table(("", "rung", "compared with", "learning rate", "source"), rows)]
@@ -141,7 +141,7 @@ def _decode(shown: dict[str, Any]) -> str:
 
 def published_groups(results: Results) -> list[Group]:
     """The groups that results have something to show of."""
-    return [each for each in FAMILIES.values() if was_run(results, each)]
+    return [each for each in WIDER_GROUPS.values() if was_run(results, each)]
 
 
 def evidence(project: Project) -> str:

@@ -21,7 +21,7 @@ from generator import (
     verdicts,
 )
 from generator.tables import Project
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import RUNGS
 
 Region = Callable[[Project], str]
@@ -78,7 +78,7 @@ def regions() -> dict[str, Region]:
     named["tour-conditions"] = tour.about
     named |= {f"{tour.PREFIX}{name}": partial(tour.output, name=name) for name in tour.names()}
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
-    named |= {f"group-{name}": partial(groups.group, name=name) for name in FAMILIES}
+    named |= {f"group-{name}": partial(groups.group, name=name) for name in WIDER_GROUPS}
     return named | {
         f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS
     }

@@ -32,7 +32,7 @@ def give_claims(
     run, ids = words[:1] == (RUN,), words[words[:1] == (RUN,) :]
     claims = chosen(ids)
     if run and not ids:
-        raise UserError("name the claims to run, such as C13; all of them take about three hours")
+        raise UserError("name the claims to run, such as C13; each says what it would take")
     if run:
         from mytnano.claims.run import run_claims  # imports torch, which a listing does without
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psutil
 import torch
 
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.baselines import SMALL
+from mytnano.errors import UserError
+from mytnano.lab.steptime import QUIET
 from mytnano.ladder import attention_cost
 from mytnano.ladder.environment import environment
 from mytnano.training.engine import Engine
@@ -35,10 +38,20 @@ Step = Callable[[], None]
 
 
 def measure_costs(precision: str, device: str) -> dict[str, Any]:
-    """Everything; a few minutes on two cores."""
+    """Everything; a few minutes on two cores.
+
+    Raises:
+        UserError: the machine does something else.
+    """
+    busy = psutil.cpu_percent(interval=1.0)
+    if busy > QUIET:
+        raise UserError(
+            f"other programs use {busy:.0f} % of the machine, so seconds would mean nothing: try "
+            "again when it does nothing else"
+        )
     return {
-        "rmsnorm": {"ratios": _ratios("layernorm", "rmsnorm", _norm, precision, device)},
-        "compile": {"ratios": _ratios(False, True, _compiled, precision, device)},
+        "rmsnorm": {"speeds": _speeds("layernorm", "rmsnorm", _norm, precision, device)},
+        "compile": {"speeds": _speeds(False, True, _compiled, precision, device)},
         "tokenizer": tokenizer(precision, device),
         "attention": attention_cost.measure(device),
         "tokens": TOKENS,
@@ -56,17 +69,20 @@ def _compiled(on: object, config: RunConfig) -> RunConfig:
     return config.but(train={"compile": on})
 
 
-def _ratios(
+def _speeds(
     before: object, after: object, change: Callable[[object, RunConfig], RunConfig],
     precision: str, device: str,
-) -> dict[str, float]:  # fmt: skip
-    """Width -> speed of ``after`` over that of ``before``."""
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Width -> speed of ``after`` over that of ``before``: median and extremes of the rounds."""
     found = {}
     for width in WIDTHS:
         base = sized(width, 1024, CONTEXT, precision, device)
         steps = {name: stepper(change(name, base), TOKENS) for name in (before, after)}
-        seconds = interleaved(steps)
-        found[str(width)] = seconds[before] / seconds[after]
+        times = interleaved(steps)
+        ratios = [a / b for a, b in zip(times[before], times[after], strict=True)]
+        found[str(width)] = {
+            "median": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
+        }  # fmt: skip
     return found
 
 
@@ -98,7 +114,7 @@ def tokenizer(precision: str, device: str) -> dict[str, float]:
             "tokens": stepper(sized(128, vocabulary, tokens, precision, device), windows * tokens),
         }
         found = interleaved(steps)
-        return found["bytes"], found["tokens"]
+        return statistics.median(found["bytes"]), statistics.median(found["tokens"])
 
     of_bytes, of_tokens = seconds(256)
     whole_bytes, whole_tokens = seconds(VOCABULARY)
@@ -126,8 +142,8 @@ def stepper(config: RunConfig, tokens: int) -> Step:
     return step
 
 
-def interleaved(steps: Mapping[object, Step]) -> dict[object, float]:
-    """Median seconds of each, taken in turns."""
+def interleaved(steps: Mapping[object, Step]) -> dict[object, list[float]]:
+    """Seconds of a step of each in every round, taken in turns."""
     times: dict[object, list[float]] = {name: [] for name in steps}
     for _ in range(ROUNDS):
         for name, step in steps.items():
@@ -135,4 +151,4 @@ def interleaved(steps: Mapping[object, Step]) -> dict[object, float]:
             for _ in range(3):
                 step()
             times[name].append((time.perf_counter() - started) / 3)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times

@@ -12,6 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from mytnano.claims.ledger import question_hash
 from mytnano.errors import UserError
 
 FILE = "evidence.json"
@@ -30,18 +31,24 @@ class Evidence:
         self.shipped = shipped or resources.files("mytnano.claims") / "evidence"
 
     def __getitem__(self, name: str) -> dict[str, Any] | None:
-        """The content of a file, or None where nothing was run.
+        """The content of a file; None where nothing was run, or a question was changed since.
 
         Raises:
             UserError: one's own file is damaged.
         """
-        if self.own is not None and (path := self.own / name / FILE).exists():
-            try:
-                return json.loads(path.read_bytes())
-            except ValueError:
-                raise UserError(f"{path} is damaged: delete it and run the claim again") from None
-        file = self.shipped / f"{name}.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        content = self._own(name)
+        if content is None and (file := self.shipped / f"{name}.json").is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+        asked = question_hash(name)
+        return content if content and content.get("question_hash", asked) == asked else None
+
+    def _own(self, name: str) -> dict[str, Any] | None:
+        if self.own is None or not (path := self.own / name / FILE).exists():
+            return None
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError:
+            raise UserError(f"{path} is damaged: delete it and run the claim again") from None
 
     def source(self, name: str) -> str:
         """Where the content comes from: a path of one's own, or the package's file."""

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.claims.evidence import FILE
+from mytnano.claims.ledger import question_hash
 from mytnano.files import atomic_write_json
 from mytnano.lab.document import ANSWER
 from mytnano.runs.store import finished_runs
 
 
-def write_evidence(folder: Path) -> dict[str, Any]:
+def write_evidence(folder: Path, name: str) -> dict[str, Any]:
     """Gather an ablation's answer and run folders into ``evidence.json``.
+
+    ``run_minutes`` are those of its runs by the clock, added up, whatever else the machine did.
+
+    Args:
+        name: of the ablation, whose question is written down by its hash.
 
     Raises:
         UserError: the disk is full.
@@ -24,7 +30,8 @@ def write_evidence(folder: Path) -> dict[str, Any]:
     found = json.loads((folder / ANSWER).read_bytes())
     runs, _ = finished_runs(folder)
     results = [run.result() for run in runs]
-    found["core_minutes"] = sum(result["seconds"] for result in results) / 60
+    found["question_hash"] = question_hash(name)
+    found["run_minutes"] = sum(result["seconds"] for result in results) / 60
     found["runs"] = len(results)
     found["more"] = {
         arm: observations([r for r in results if r["rung"] == arm and r["group"] == "confirmed"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mytnano.claims import figures, measured
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.findings import Finding
-from mytnano.claims.ledger import Claim, Part, planned_minutes
+from mytnano.claims.ledger import Claim, Part
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def found(part: Part, evidence: Evidence) -> Finding:
         return run_check(part.check, evidence)
     answer = evidence[part.ablation]
     if answer is None:
-        planned = planned_minutes(part.ablation)
-        told = f": about {planned:.0f} core minutes" if planned else ""
-        return Finding("missing", f"ablation '{part.ablation}' has not been run{told}")
+        return Finding("missing", measured.not_run([part.ablation]))
     arm = next(each for each in answer["arms"] if each["name"] == part.arm)
     state = (
         "holds" if arm["verdict"] in part.holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from importlib import resources
 from typing import Literal, Self
@@ -10,7 +11,7 @@ from typing import Literal, Self
 import pydantic
 import yaml
 
-from mytnano.config import Frozen
+from mytnano.config import SEMANTICS, Frozen
 from mytnano.errors import UserError
 from mytnano.stats.verdict import VERDICTS
 
@@ -88,6 +89,16 @@ def chosen(ids: tuple[str, ...]) -> list[Claim]:
 def question_file(name: str):
     """The YAML file of an ablation of the ledger, inside the package."""
     return resources.files("mytnano.claims") / "questions" / f"{name}.yaml"
+
+
+@functools.cache
+def question_hash(name: str) -> str | None:
+    """Twelve hex digits of what an ablation asks and of ``SEMANTICS``; None for a measurement."""
+    file = question_file(name)
+    if not file.is_file():
+        return None
+    content = json.dumps(yaml.safe_load(file.read_text(encoding="utf-8")), sort_keys=True)
+    return hashlib.sha256(f"{SEMANTICS} {content}".encode()).hexdigest()[:12]
 
 
 @functools.cache

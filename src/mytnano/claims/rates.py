@@ -13,14 +13,20 @@ import numpy as np
 from rich.console import Console
 
 from mytnano.config import DataConfig
+from mytnano.errors import UserError
+from mytnano.lab.answer import unfit_seeds
 from mytnano.lab.cells import Bench
 from mytnano.lab.plan import Arm, make_plan
-from mytnano.lab.spec import read_spec
+from mytnano.lab.run import settled_precision
+from mytnano.lab.spec import Spec, read_spec
 from mytnano.ladder.cells import Where
 from mytnano.ladder.environment import choose_device, count_workers, environment
+from mytnano.ladder.run import one_thread_if
+from mytnano.runs.lock import folder_lock
+from mytnano.runs.store import finished_runs
 from mytnano.stats.differences import Pairs
 from mytnano.stats.verdict import UNFIT, Rule, judge
-from mytnano.training.precision import choose_precision, tokens_per_second
+from mytnano.training.precision import tokens_per_second
 from mytnano.verdicts import words
 
 LOGGED = (1e-5, 2e-5, 3e-4)
@@ -34,13 +40,25 @@ QUESTION = {
 def measure_rates(
     folder: Path, console: Console, device: str, workers: int | None
 ) -> dict[str, Any]:
-    """Verdicts on the log's rates, as the lab's answers have them."""
-    spec = read_spec(QUESTION)
+    """Verdicts on the log's rates, as the lab's answers have them.
+
+    Raises:
+        UserError: a run failed, or the tuned design is not fit to be compared with.
+    """
     device = choose_device(device)
-    precision, _ = choose_precision(device)
-    where = Where(DataConfig(corpus=spec.corpus, split=spec.split), folder, precision, device)
-    speed = tokens_per_second(precision, device, 1)
-    bench = Bench(where, count_workers(workers, device), speed, console)
+    spec = read_spec(QUESTION)
+    data = DataConfig(corpus=spec.corpus, split=spec.split)
+    with folder_lock(folder):
+        precision = settled_precision(folder, device)
+        where = Where(data, folder, precision, device)
+        speed = tokens_per_second(precision, device, 1)
+        bench = Bench(where, count_workers(workers, device), speed, console)
+        with one_thread_if(bench.workers == 0 and device == "cpu"):
+            return _measured(spec, bench) | {"environment": environment(device, precision)}
+
+
+def _measured(spec: Spec, bench: Bench) -> dict[str, Any]:
+    where = bench.where
     design = make_plan(spec, where).baseline.config
     tuned = Arm("tuned", design)
 
@@ -53,8 +71,11 @@ def measure_rates(
     }
     results = bench.train(list(jobs.values()))
     runs = {arm.name: [results[jobs[arm.name, seed].name] for seed in range(SEEDS)] for arm in arms}
+    if unfit := unfit_seeds(dict(enumerate(runs["tuned"]))):
+        raise UserError(f"the design at its tuned rate is {unfit}: nothing can be held against it")
     rule = Rule(alpha=spec.alpha, margin=spec.margin)
     verdicts = judge([_pairs(arm.name, runs) for arm in arms if arm is not tuned], rule)
+    finished, _ = finished_runs(where.out)
     return {
         "question": "Do the log's fixed learning rates suffice?",
         "arms": [
@@ -65,8 +86,8 @@ def measure_rates(
         "lr_points": rate.tuned.points,
         "train_bytes": spec.train_bytes,
         "corpus": spec.corpus,
-        "core_minutes": sum(result["seconds"] for result in results.values()) / 60,
-        "environment": environment(device, precision),
+        "runs": len(finished),
+        "run_minutes": sum(run.result()["seconds"] for run in finished) / 60,
     }
 
 

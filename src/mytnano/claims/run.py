@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mytnano.claims.costs import measure_costs
-from mytnano.claims.evidence import FILE
+from mytnano.claims.evidence import FILE, Evidence
 from mytnano.claims.gather import write_evidence
 from mytnano.claims.judge import needed
 from mytnano.claims.ledger import Claim, question_file
@@ -39,11 +39,26 @@ def run_claims(
         raise UserError(f"there is nothing to run ({said})")
     for name in names:
         folder = out / name
-        if (folder / FILE).exists():
+        if made(folder, name):
             console.print(f"{name}: finished", highlight=False)
             continue
         console.print(f"{name}:", style="bold", highlight=False)
         _make(name, folder, console, device, workers)
+
+
+def made(folder: Path, name: str) -> bool:
+    """Whether the evidence is there.
+
+    Raises:
+        UserError: it answers a question that has been changed since, or is damaged.
+    """
+    if not (folder / FILE).exists():
+        return False
+    if Evidence(folder.parent)[name] is None:
+        raise UserError(
+            f"{folder} answers '{name}' as it was asked by another version: give another --out"
+        )
+    return True
 
 
 def _make(name: str, folder: Path, console: Console, device: str, workers: int | None) -> None:
@@ -57,4 +72,4 @@ def _make(name: str, folder: Path, console: Console, device: str, workers: int |
     else:
         with resources.as_file(question_file(name)) as path:
             ablate(path, folder, console, device, workers)
-        write_evidence(folder)
+        write_evidence(folder, name)

@@ -34,16 +34,16 @@ def as_json(judged: Sequence[Judged], evidence: Evidence) -> list[dict[str, Any]
                 }
                 for part, finding in zip(each.claim.parts, each.findings, strict=True)
             ],
-            "core_minutes": minutes(each, evidence),
+            "run_minutes": minutes(each, evidence),
         }
         for each in judged
     ]
 
 
 def minutes(judged: Judged, evidence: Evidence) -> float | None:
-    """Core minutes of the ablations behind a claim, shared ones counted whole; None without."""
+    """Minutes of the runs behind a claim by the clock, shared ones counted whole; None without."""
     found = [evidence[name] for name in judged.claim.questions]
-    spent = [answer["core_minutes"] for answer in found if answer]
+    spent = [answer["run_minutes"] for answer in found if answer]
     return sum(spent) if spent else None
 
 
@@ -89,7 +89,7 @@ def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:
     lines += [f"evidence: {source}" for source in judged.sources]
     spent = minutes(judged, evidence)
     if spent:
-        lines.append(f"compute: {spent:.0f} core minutes")
+        lines.append(f"runs: {spent:.0f} minutes by the clock, added up")
     if claim.remark:
         lines.append(f"remark: {claim.remark}")
     if claim.needs:

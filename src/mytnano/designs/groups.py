@@ -89,7 +89,7 @@ _DROPOUT = {
 
 _EQUAL_BYTES = "Every rung reads the same bytes."
 
-FAMILIES = {
+WIDER_GROUPS = {
     group.name: group
     for group in (
         Group(

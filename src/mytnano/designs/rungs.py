@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.families import EXTENDED
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rung import Logged, Rung, model, optim, tokenizer
 from mytnano.errors import UserError
 
@@ -298,11 +298,11 @@ def select(names: list[str]) -> list[Rung]:
         UserError: a name that is neither.
     """
     for name in names:
-        if name not in KNOWN and name not in GROUPS and name not in FAMILIES:
+        if name not in KNOWN and name not in GROUPS and name not in WIDER_GROUPS:
             ids = ", ".join(rung.id for rung in CORE)
-            groups = ", ".join([*GROUPS, *FAMILIES])
+            groups = ", ".join([*GROUPS, *WIDER_GROUPS])
             raise UserError(f"'{name}' is not a rung or a group; rungs: {ids}; groups: {groups}")
-    members = {id for name in names if name in FAMILIES for id in FAMILIES[name].ids}
+    members = {id for name in names if name in WIDER_GROUPS for id in WIDER_GROUPS[name].ids}
     wanted = members.union(names)
     return [rung for rung in KNOWN.values() if rung.id in wanted or rung.group in names]
 

@@ -83,7 +83,7 @@ def ablate(
     for note in corpus.notes:
         say(f"{corpus.name}: {note}")
     with folder_lock(out):
-        where = Where(data, out, _settled_precision(out, device), device)
+        where = Where(data, out, settled_precision(out, device), device)
         plan = make_plan(spec, where)
         where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say))
         _keep(plan, out)
@@ -202,7 +202,7 @@ def _seconds(arms: Sequence[Arm], bench: Bench) -> float:
     return sum(bench.job(arm, 1e-3, 0, "confirmed").expected_seconds for arm in arms)
 
 
-def _settled_precision(out: Path, device: str) -> str:
+def settled_precision(out: Path, device: str) -> str:
     """The precision of the folder's runs, chosen once; another would make them other runs."""
     kept = read_kept(out / MACHINE)
     if kept is None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from mytnano.config import SEMANTICS
-from mytnano.designs.groups import FAMILIES, rate_of
+from mytnano.designs.groups import WIDER_GROUPS, rate_of
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import KNOWN, Rung
 from mytnano.files import atomic_write_json
@@ -34,14 +34,14 @@ def to_tune(rungs: Sequence[Rung]) -> list[str]:
     wanted: dict[str, None] = {}
     for rung in rungs:
         source = source_of(rung)
-        if source.group in FAMILIES:
+        if source.group in WIDER_GROUPS:
             wanted[source.id] = None
     return list(wanted)
 
 
 def source_of(rung: Rung) -> Rung:
     """The rung whose tuned rate a rung has, or has scaled: itself, or an ancestor."""
-    while rung.group in FAMILIES and rate_of(rung) != "tuned":
+    while rung.group in WIDER_GROUPS and rate_of(rung) != "tuned":
         rung = KNOWN[rung.parent or ""]
     return rung
 
@@ -65,7 +65,9 @@ def known_rates(sweep: Sweep, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def with_known_rates(sweep: Sweep) -> Where:
     """``where`` with the rates that the folder's file has."""
-    ids = [id for id, rung in KNOWN.items() if rung.group in FAMILIES and rate_of(rung) == "tuned"]
+    ids = [
+        id for id, rung in KNOWN.items() if rung.group in WIDER_GROUPS and rate_of(rung) == "tuned"
+    ]
     here = [id for id in ids if id in _named(sweep.where)]
     known = known_rates(sweep, here)
     return replace(sweep.where, group_rates={id: entry["lr"] for id, entry in known.items()})

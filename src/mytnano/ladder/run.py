@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS, MIB, Budget
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, Rung, select
 from mytnano.errors import UserError
 from mytnano.ladder.attention_cost import FILE as ATTENTION
@@ -196,7 +196,7 @@ def plan(
             continue
         first = cell(rung, budget, 0, where, say)
         same = seen.setdefault(first.hash, rung.id)
-        if same != rung.id and rung.group in FAMILIES:
+        if same != rung.id and rung.group in WIDER_GROUPS:
             say(f"{rung.id} is left out: on this text it is the same run as {same}")
             continue
         count = seeds or budget.seeds_of(rung.group)

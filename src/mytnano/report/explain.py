@@ -17,7 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, RUNGS, Rung
 from mytnano.errors import UserError
 from mytnano.report import compare, words
@@ -56,7 +56,7 @@ def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
     """
     if rung_id not in KNOWN:
         ids = ", ".join(id for id, rung in RUNGS.items() if rung.group != "depth")
-        groups = ", ".join(FAMILIES)
+        groups = ", ".join(WIDER_GROUPS)
         raise UserError(
             f"there is no rung '{rung_id}'; choose among {ids}, or among those of the groups "
             f"{groups}, such as activations-relu"

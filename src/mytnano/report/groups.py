@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mytnano.designs.families import BASE, EXTENDED
-from mytnano.designs.groups import FAMILIES, Group, members_of, rate_of
+from mytnano.designs.groups import WIDER_GROUPS, Group, members_of, rate_of
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.report import compare, words
 from mytnano.report.data import Arm, Results
@@ -16,7 +16,7 @@ EQUAL_BYTES, EQUAL_FLOPS = "equal bytes", "equal FLOPs"
 
 def group_views(results: Results) -> list[dict[str, Any]]:
     """A view for each group of which one of its own rungs and another member were run."""
-    shown = [group for group in FAMILIES.values() if was_run(results, group)]
+    shown = [group for group in WIDER_GROUPS.values() if was_run(results, group)]
     return [view(results, group) | {"figure": figure(results, group)} for group in shown]
 
 

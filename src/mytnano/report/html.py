@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from mytnano.designs.families import BASE
-from mytnano.designs.groups import FAMILIES
+from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import RUNGS
 from mytnano.files import atomic_write_text
 from mytnano.report import compare, figures, scaling_figures, words
@@ -74,7 +74,7 @@ def render(results: Results) -> str:
 
 def page(results: Results) -> dict[str, Any]:
     """Everything that the template shows."""
-    elsewhere = ("depth", *FAMILIES)  # have sections of their own
+    elsewhere = ("depth", *WIDER_GROUPS)  # have sections of their own
     core = results.group("core")
     core = core or [a for a in results.arms.values() if a.group not in elsewhere]
     logged = results.group("as-logged")
