@@ -62,10 +62,14 @@ def sources(project: Project) -> str:
     for name in evidence.names():
         found = evidence[name] or {}
         spent = found.get("run_minutes")
+        designs = (found.get("designs") or {}).values()
+        fair = f"{sum(each['lr_fair'] for each in designs)} of {len(designs)}" if designs else None
         rows.append(
-            (f"`{name}`", found.get("question", ""), spent and f"{spent:.0f}",
+            (f"`{name}`", found.get("question", ""), fair, spent and f"{spent:.0f}",
              conditions(found.get("environment")))
         )  # fmt: skip
     if not rows:
         return "No evidence is published in this tree: `mytnano claims run CLAIM` makes it."
-    return table(("file", "question", "run minutes", "made on"), rows, ("run minutes",))
+    return table(
+        ("file", "question", "rates certified", "run minutes", "made on"), rows, ("run minutes",)
+    )
