@@ -163,7 +163,7 @@ def _question(name: str, evidence: Evidence, drawn: set[str]) -> Iterator[str]:
     spent = found.get("run_minutes")
     runs = f"{found['runs']} runs, tuning included" if found.get("runs") else "The runs"
     yield paragraphs(
-        f"{runs}, took {spent:.0f} minutes in all by the clock, beside other work. "
+        f"{runs}, took {spent:.0f} minutes in all by the clock, waiting included. "
         f"{conditions(found.get('environment'))}"
         if spent
         else conditions(found.get("environment"))

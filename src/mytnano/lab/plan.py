@@ -23,10 +23,11 @@ from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flo
 from mytnano.lab.scale import label, sized
 from mytnano.lab.settings import BASELINES_ALONE, changed, differences
 from mytnano.lab.spec import BASELINE, INTERACTION, Spec
-from mytnano.ladder.cells import Where, supported_tokenizer
+from mytnano.ladder.cells import Where
 from mytnano.model.own import references, with_own_code
 from mytnano.stats.eprocess import FEWEST, fewest_pairs
-from mytnano.training.text import resolve
+from mytnano.text.bpe import VocabularyTooLarge
+from mytnano.training.text import prepare, resolve
 
 FROM = "from"
 SALT = "train.salt"
@@ -177,10 +178,10 @@ def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
             "curve_bytes": max(4096, spec.validation_bytes // 8),
         },
     )
-    _, sentence = supported_tokenizer(config.data, where.cache)
-    if sentence:  # it would be called by the name of a vocabulary that it does not have
-        smaller = sentence.rpartition("; ")[2].removesuffix(" is used instead")
-        raise UserError(f"{sentence.rpartition('; ')[0]}: ask for {smaller}, or give more text")
+    try:
+        prepare(config.data, where.cache)
+    except VocabularyTooLarge as error:  # a smaller one would not be what the arm is called
+        raise UserError(f"{error}: ask for bpe:{error.smaller}, or give more text") from None
     resolved = with_own_code(resolve(config, where.cache))
     if references(resolved.model):
         check_contract(resolved)

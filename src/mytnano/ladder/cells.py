@@ -135,7 +135,7 @@ def supported_tokenizer(data: DataConfig, cache: Path) -> tuple[str, str]:
         prepare(data, cache)
         return data.tokenizer, ""
     except VocabularyTooLarge as error:
-        size = 1 << (error.largest.bit_length() - 1)
+        size = error.smaller
         if size < SMALLEST_BPE:
             raise UserError(
                 f"{error}, and the smallest in use is bpe:{SMALLEST_BPE}: add text, or choose "

@@ -228,7 +228,7 @@ def _on_text(
     try:
         prepare(config.data, cache)
     except VocabularyTooLarge as error:
-        size = 1 << (error.largest.bit_length() - 1)
+        size = error.smaller
         if "data.tokenizer" in request.changes or size <= SMALLEST:
             smaller = f"bpe:{error.largest}" if error.largest >= SMALLEST else "byte"
             raise UserError(f"{error}: ask for tokenizer={smaller}, or add text") from None

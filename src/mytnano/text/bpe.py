@@ -32,7 +32,11 @@ BATCH_BYTES = 4_000_000
 
 
 class VocabularyTooLarge(UserError):
-    """More tokens were asked for than the text has pairs to make; it supports ``largest``."""
+    """More tokens were asked for than the text has pairs to make.
+
+    Attributes:
+        largest: what it supports. smaller: the largest power of two within that.
+    """
 
     def __init__(self, size: int, largest: int) -> None:
         super().__init__(
@@ -40,6 +44,7 @@ class VocabularyTooLarge(UserError):
             f"at most bpe:{largest} can be trained on it"
         )
         self.largest = largest
+        self.smaller = 1 << (largest.bit_length() - 1)
 
 
 class BpeTokenizer(Tokenizer):
