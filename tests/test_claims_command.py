@@ -7,12 +7,13 @@ import pytest
 from claims_toys import answer, put
 from rich.console import Console
 
-from mytnano.claims import costs, run
+from mytnano.claims import costs, decoding, run
 from mytnano.claims.command import give_claims
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import needed
 from mytnano.claims.ledger import chosen
 from mytnano.errors import UserError
+from mytnano.model.cache import Cache
 
 
 def ask(out, *words: str, json_wanted=False, capsys=None) -> str:
@@ -86,6 +87,35 @@ def test_costs_are_measured(monkeypatch):
         speeds = found[name]["speeds"]["32"]
         assert 0 < speeds["low"] <= speeds["median"] <= speeds["high"]
     assert found["tokenizer"]["whole_speed_up"] > 0 and found["attention"]["rows"]
+
+
+def test_the_speed_of_writing_is_measured(monkeypatch):
+    monkeypatch.setattr(costs, "QUIET", 101)
+    for name, value in {"CONDITIONS": ((1, 32), (2, 64)), "TOKENS": 4, "ROUNDS": 2}.items():
+        monkeypatch.setattr(decoding, name, value)
+    rows = decoding.measure_decoding("cpu")["rows"]
+    assert [(row["design"], row["texts"], row["positions"]) for row in rows] == [
+        (name, *condition) for condition in ((1, 32), (2, 64)) for name in ("mha", "gqa", "mqa")
+    ]
+    kept = {row["design"]: row["kv_bytes_per_token"] for row in rows}
+    assert kept["mha"] == 2 * kept["gqa"] == 8 * kept["mqa"]
+    assert all(row["speed_up"]["median"] == 1 for row in rows if row["design"] == "mha")
+    assert all(row["speed_up"]["low"] <= row["speed_up"]["high"] for row in rows)
+
+
+def test_writing_is_timed_over_a_cache_that_is_nearly_full(monkeypatch):
+    model, seen = decoding.untrained(2, 64, "cpu"), []
+    extend = Cache.extend
+
+    def watched(cache, layer, k, v):
+        keys, values = extend(cache, layer, k, v)
+        seen.append(keys.shape[2])
+        return keys, values
+
+    monkeypatch.setattr(Cache, "extend", watched)
+    decoding.seconds(model, 2, 64)
+    looked_at = seen[model.config.layers :: model.config.layers]  # by the first block, after one id
+    assert looked_at == list(range(64 - decoding.TOKENS + 1, 65))
 
 
 def test_costs_of_a_busy_machine_are_refused(monkeypatch):

@@ -90,6 +90,17 @@ def speeds(name: str, *ends: tuple[float, float]) -> dict:
     return {name: {"speeds": found}}
 
 
+def writing(texts: int, positions: int, *ends: tuple[float, float]) -> dict:
+    """Speeds of gqa and mqa under one condition, beside those of mha."""
+    names = zip(("mha", "gqa", "mqa"), ((1.0, 1.0), *ends), strict=True)
+    rows = [
+        {"design": name, "texts": texts, "positions": positions,
+         "speed_up": {"low": low, "median": (low + high) / 2, "high": high}}
+        for name, (low, high) in names
+    ]  # fmt: skip
+    return {"rows": rows}
+
+
 CASES = [
     ("bigram_is_the_count", "context", more(baseline={"bigram_gap": -0.01}), "holds"),
     ("bigram_is_the_count", "context", more(baseline={"bigram_gap": 0.03}), "refuted"),
@@ -107,6 +118,9 @@ CASES = [
     ("compiling_pays", "costs", speeds("compile", (1.65, 1.7), (0.9, 1.1)), "holds"),
     ("compiling_pays", "costs", speeds("compile", (1.2, 1.3), (0.9, 1.1)), "refuted"),
     ("compiling_pays", "costs", speeds("compile", (1.5, 1.7), (0.9, 1.1)), "open"),
+    ("one_text_is_written_faster", "decoding", writing(1, 256, (1.0, 1.1), (1.1, 1.2)), "refuted"),
+    ("one_text_is_written_faster", "decoding", writing(1, 256, (1.9, 2.1), (2.5, 2.7)), "open"),
+    ("many_texts_are_written_faster", "decoding", writing(64, 4096, (2, 2.1), (5, 6)), "holds"),
     ("small_rates_suffice", "rates", answer(lr="equivalent"), "holds"),
     ("small_rates_suffice", "rates", answer(lr="undertrained"), "refuted"),
     ("small_rates_suffice", "rates", answer(lr="diverged"), "refuted"),

@@ -32,7 +32,6 @@ REFUSED = [
     ({"norm": "none", "ffn": "relu"}, "changes 2 design choices .model.ffn, model.norm."),
     ({}, "it changes nothing"),
     ({"ffn": "gelu"}, "it changes only ffn, which is no design choice"),
-    ({"ffn_width": 48}, "it changes only ffn_width, which is no design choice"),
     ({"evaluations": 3}, "train.evaluations must be the baseline's"),
     ({"ffn": "relu", "salt": "x"}, "train.salt must be the baseline's"),
     ({"ffn": "relu", "window_bytes": 128}, "data.window_bytes must be the baseline's"),
@@ -49,6 +48,18 @@ REFUSED = [
 def test_what_is_not_a_fair_question_is_refused(tmp_path, changes, words):
     with pytest.raises(UserError, match=words):
         planned(tmp_path, arms={"a": changes})
+
+
+@pytest.mark.parametrize("match", ["flops", "bytes"])
+def test_a_size_is_a_choice_where_it_is_the_only_change(tmp_path, match):
+    (arm,) = planned(tmp_path, arms={"a": {"ffn_width": 48}}, match=match).arms
+    assert arm.factors == ("model.ffn_width: 32 -> 48",) and "model.ffn_width" not in arm.others
+    assert arm.config.model.ffn_width == 48
+
+
+def test_a_size_that_the_matching_would_undo_is_refused(tmp_path):
+    with pytest.raises(UserError, match="ffn_width is what match: parameters sets: use match: f"):
+        planned(tmp_path, arms={"a": {"ffn_width": 48}}, match="parameters")
 
 
 def test_a_joint_change_is_allowed_and_labelled(tmp_path):

@@ -43,12 +43,7 @@ def measure_costs(precision: str, device: str) -> dict[str, Any]:
     Raises:
         UserError: the machine does something else.
     """
-    busy = psutil.cpu_percent(interval=1.0)
-    if busy > QUIET:
-        raise UserError(
-            f"other programs use {busy:.0f} % of the machine, so seconds would mean nothing: try "
-            "again when it does nothing else"
-        )
+    check_quiet()
     return {
         "rmsnorm": {"speeds": _speeds("layernorm", "rmsnorm", _norm, precision, device)},
         "compile": {"speeds": _speeds(False, True, _compiled, precision, device)},
@@ -59,6 +54,20 @@ def measure_costs(precision: str, device: str) -> dict[str, Any]:
         "rounds": ROUNDS,
         "environment": environment(device, precision),
     }
+
+
+def check_quiet() -> None:
+    """Refuse to time anything on a busy machine.
+
+    Raises:
+        UserError: the machine does something else.
+    """
+    busy = psutil.cpu_percent(interval=1.0)
+    if busy > QUIET:
+        raise UserError(
+            f"other programs use {busy:.0f} % of the machine, so seconds would mean nothing: try "
+            "again when it does nothing else"
+        )
 
 
 def _norm(kind: object, config: RunConfig) -> RunConfig:

@@ -217,6 +217,33 @@ def compiling_pays(costs: Found) -> Finding:
     return _reached({best: speeds[best]}, SAID_COMPILED, told)
 
 
+@rests_on("decoding")
+def one_text_is_written_faster(decoding: Found) -> Finding:
+    """Whether shared keys and values make writing one text of the log's length massively faster."""
+    return _decoding(decoding, 1, 256)
+
+
+@rests_on("decoding")
+def many_texts_are_written_faster(decoding: Found) -> Finding:
+    """Whether they do for many long texts at a time, whose caches are large."""
+    return _decoding(decoding, 64, 4096)
+
+
+def _decoding(found: Found, texts: int, positions: int) -> Finding:
+    speeds = {
+        row["design"]: row["speed_up"]
+        for row in found["rows"]
+        if (row["texts"], row["positions"]) == (texts, positions) and row["design"] != "mha"
+    }
+    told = ", ".join(
+        f"{name.upper()} writes {each['median']:.2f} [{each['low']:.2f}, {each['high']:.2f}] times "
+        "as fast"
+        for name, each in speeds.items()
+    )
+    at_a_time = "one text" if texts == 1 else f"{texts} texts at a time"
+    return _reached(speeds, MASSIVE, f"{at_a_time}, at {positions:,} positions: {told} as MHA")
+
+
 @rests_on("twins")
 def twins_differ_less(twins: Found) -> Finding:
     """Whether 0.027 nats of 2.975 are more than two runs of one design differ by."""

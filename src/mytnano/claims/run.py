@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mytnano.claims.costs import measure_costs
+from mytnano.claims.decoding import measure_decoding
 from mytnano.claims.evidence import FILE, Evidence
 from mytnano.claims.gather import write_evidence
 from mytnano.claims.judge import needed
@@ -20,7 +21,7 @@ from mytnano.lab import ablate
 from mytnano.ladder.environment import choose_device
 from mytnano.training.precision import choose_precision
 
-COSTS, RATES = "costs", "rates"
+COSTS, DECODING, RATES = "costs", "decoding", "rates"
 
 
 def run_claims(
@@ -62,11 +63,12 @@ def made(folder: Path, name: str) -> bool:
 
 
 def _make(name: str, folder: Path, console: Console, device: str, workers: int | None) -> None:
-    if name == COSTS:
+    if name in (COSTS, DECODING):
         device = choose_device(device)
         precision, _ = choose_precision(device)
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(folder / FILE, measure_costs(precision, device))
+        found = measure_costs(precision, device) if name == COSTS else measure_decoding(device)
+        atomic_write_json(folder / FILE, found)
     elif name == RATES:
         atomic_write_json(folder / FILE, measure_rates(folder, console, device, workers))
     else:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.lab.settings import changed, differences, full_name
+from mytnano.lab.settings import changed, choices, full_name
 from mytnano.lab.spec import ALL, BASELINE, JOINT, WITHOUT, Spec
 
 Changes = Mapping[str, Any]
@@ -78,7 +78,7 @@ def _check_single(each: Candidate, start: RunConfig) -> None:
             f"arm '{each.name}' says joint, but combine needs arms of one design choice each: "
             "split it, or leave combine out"
         )
-    factors = differences(start, each.design, "factor")
+    factors = choices(start, each.design)
     if len(factors) != 1:
         named = f" ({', '.join(factors)})" if factors else ""
         raise UserError(

@@ -1,8 +1,9 @@
 """From a question to the runs that answer it; refused before anything is trained if it is not fair.
 
 The differences of every arm are read by the role that each setting declares: exactly one ``factor``
-may differ (several only in an arm that says ``joint: true``), ``matched`` ones follow, and of the
-``nuisance`` ones only the salt may, which makes an A/A twin.
+may differ (several only in an arm that says ``joint: true``), ``matched`` ones follow (or are the
+choice themselves, see :data:`~mytnano.lab.settings.CHOICES_ALONE`), and of the ``nuisance`` ones
+only the salt may, which makes an A/A twin.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from mytnano.lab.contract_optimizer import check_optimizer
 from mytnano.lab.inert import changes_nothing
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
 from mytnano.lab.scale import label, sized
-from mytnano.lab.settings import BASELINES_ALONE, changed, differences
+from mytnano.lab.settings import (
+    BASELINES_ALONE,
+    CHOICES_ALONE,
+    changed,
+    choices,
+    differences,
+)
 from mytnano.lab.spec import BASELINE, INTERACTION, Spec
 from mytnano.ladder.cells import Where
 from mytnano.model.own import references, with_own_code
@@ -31,6 +38,9 @@ from mytnano.training.text import prepare, resolve
 
 FROM = "from"
 SALT = "train.salt"
+
+LEAST_TOKENIZER_BYTES = 2**20
+"""Of training text that a trained vocabulary learns from, unless its baseline asks for more."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +177,9 @@ def _baseline(spec: Spec) -> RunConfig:
 def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
     """A design under the question's budget, on its text, on this machine, resolved."""
     learned = design.data.tokenizer.startswith("bpe:")
+    read = max(spec.train_bytes, LEAST_TOKENIZER_BYTES, design.data.tokenizer_bytes)
     config = design.but(
-        data={**where.text, "tokenizer_bytes": max(spec.train_bytes, 2**20) if learned else 0},
+        data={**where.text, "tokenizer_bytes": read if learned else 0},
         train={
             "train_bytes": spec.train_bytes,
             "precision": where.precision,
@@ -192,7 +203,7 @@ def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
 def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Where) -> Arm:
     try:
         design = each.design
-        every, factors = differences(start, design), differences(start, design, "factor")
+        every, factors = differences(start, design), choices(start, design)
         twin = every == [SALT]
         _check(factors, each.joint, twin, every, each.wanted)
         placed = _placed(design, spec, where)
@@ -201,6 +212,7 @@ def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Wh
                 f"{', '.join(factors)} changes nothing in this design, which starts and trains "
                 "alike to the last bit: change something that it uses"
             )
+        _check_kept(factors, spec)
         config = _matched(placed, baseline, spec)
     except UserError as error:
         raise UserError(f"arm '{each.name}': {error}") from None
@@ -238,6 +250,15 @@ def _check(
         raise UserError(
             f"it changes {len(factors)} design choices ({', '.join(factors)}), so their effects "
             "could not be told apart: change one, or say 'joint: true'"
+        )
+
+
+def _check_kept(factors: list[str], spec: Spec) -> None:
+    """Refuse a size that the matching would undo."""
+    sizes = [name for name in factors if name in CHOICES_ALONE]
+    if sizes and spec.match == "parameters":
+        raise UserError(
+            f"{sizes[0]} is what match: parameters sets: use match: flops or match: bytes"
         )
 
 

@@ -27,6 +27,10 @@ BASELINES_ALONE = {
 """Sizes that a baseline may choose, and that an arm must share: context, steps, model size."""
 
 
+CHOICES_ALONE = {"model.ffn_width"}
+"""Sizes that follow a design choice, and are one themselves in an arm that makes no other."""
+
+
 def full_name(name: str) -> str:
     """As :func:`mytnano.designs.settings.full_name`, and refuses what the lab sets itself."""
     full = settings.full_name(name, FIXED)
@@ -49,3 +53,9 @@ def differences(one: RunConfig, other: RunConfig, wanted: str | None = None) -> 
         if getattr(getattr(one, section), field) != getattr(getattr(other, section), field)
         and wanted in (None, role(kind, field))
     ]
+
+
+def choices(one: RunConfig, other: RunConfig) -> list[str]:
+    """Full names of the design choices in which two configs differ."""
+    factors = differences(one, other, "factor")
+    return factors or [name for name in differences(one, other) if name in CHOICES_ALONE]
