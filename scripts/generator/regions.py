@@ -13,6 +13,7 @@ from generator import (
     groups,
     lab,
     ladder,
+    matrices,
     precision,
     rungs,
     scale,
@@ -73,6 +74,8 @@ def regions() -> dict[str, Region]:
         "claims-overview": claims.overview,
         "claims-verdicts": claims.verdicts,
         "claims-wanting": claims.wanting,
+        "claims-depth": matrices.depth,
+        "claims-vocabularies": matrices.vocabularies,
         "claims-sources": claims.sources,
     }
     named["tour-conditions"] = tour.about

@@ -1,0 +1,71 @@
+"""The regions that put the arms of several ablations of the claims into one table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from generator.claims import FOLDER
+from generator.tables import Project, table
+from mytnano.claims.evidence import Evidence
+
+COLUMNS = {
+    "no residual paths": "stack", "residual paths": "residual",
+    "and post-LayerNorm": "post-norm", "and pre-LayerNorm": "pre-norm",
+}  # fmt: skip
+BLOCKS = (1, 2, 4, 8)
+ABLATIONS = ("one-block", "depth", "depth-cells")
+"""Their baseline is one and the same: a single block without residual paths or norm."""
+
+VOCABULARIES = "vocabularies"
+
+
+def depth(project: Project) -> str:
+    """Verdicts over one block, by the number of blocks and what runs beside them."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    cells = {
+        (1, "stack"): "the baseline",
+        **{
+            _cell_of(arm["name"], name): _told(arm)
+            for name in ABLATIONS
+            for arm in (evidence[name] or {"arms": ()})["arms"]
+        },
+    }
+    rows = [
+        (blocks, *(cells.get((blocks, kind), "not run") for kind in COLUMNS.values()))
+        for blocks in BLOCKS
+    ]
+    return table(("blocks", *COLUMNS), rows, ("blocks",))
+
+
+def _cell_of(arm: str, ablation: str) -> tuple[int, str]:
+    """``residual-4`` -> (4, "residual"); arms about one block do not say so."""
+    if ablation == "one-block":
+        return 1, arm
+    kind, _, blocks = arm.rpartition("-")
+    return int(blocks), kind
+
+
+def _told(arm: dict[str, Any]) -> str:
+    if arm["low"] is None:
+        return arm["verdict"]
+    return f"{arm['verdict']}, {arm['low']:+.1f} to {arm['high']:+.1f} %"
+
+
+def vocabularies(project: Project) -> str:
+    """Each vocabulary against bytes."""
+    found = Evidence(shipped=project.root / FOLDER)[VOCABULARIES]
+    if found is None:
+        return f"Not run yet: `mytnano ablate` on `questions/{VOCABULARIES}.yaml` answers it."
+    arms = {arm["name"]: arm for arm in found["arms"]}
+    bytes_flops = found["designs"]["baseline"]["flops"]
+    rows = [
+        (
+            "byte" if name == "baseline" else name.replace("-", " "),
+            f"{design['params']:,}", f"{design['flops'] / bytes_flops:.2f}",
+            f"{design['bpb']:.3f}", design["seeds"],
+            _told(arms[name]) if name in arms else "the baseline",
+        )
+        for name, design in found["designs"].items()
+    ]  # fmt: skip
+    header = ("vocabulary", "parameters", "FLOPs of bytes", "BPB", "seeds", "against bytes")
+    return table(header, rows, header[1:5])
