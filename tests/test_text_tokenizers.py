@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mytnano.errors import UserError
 from mytnano.text import cl100k, vocabulary
+from mytnano.text.bpe import BpeTokenizer
 from mytnano.text.tokenizers import build_tokenizer, load_tokenizer
 from mytnano.text.vocabulary import utf8_pieces
 
@@ -214,6 +215,41 @@ def test_bpe_file_is_a_hugging_face_tokenizer(built, tmp_path):
     assert ours.eod_id not in ours.encode(b"<|endoftext|>")
 
 
+def test_bpe_gives_the_ids_of_the_library_that_trained_it(built):
+    """tiktoken runs what ``tokenizers`` trained: on real text, odd text, and many characters."""
+    ours = built["bpe:400"]
+    rng = np.random.default_rng(0)
+    letters = list("aeinorst' \n\t.,-0123ÄéßЖ漢🙂\u3000\u00a0")
+    made = ["".join(rng.choice(letters, size=n)) for n in rng.integers(1, 60, size=2000)]
+    characters = [
+        chr(c) for c in (*range(0x3100), *range(0x3100, 0xD800, 31), *range(0x1F600, 0x1F640))
+    ]
+    every = [
+        "".join(f"a{c}b {c} 1{c}2" for c in characters[start : start + 4096])
+        for start in range(0, len(characters), 4096)
+    ]
+    texts = [*(text.decode() for text in training_text()), *made, *every]
+    theirs = ours._library.encode_batch_fast(texts, add_special_tokens=False)
+    for text, ids, encoding in zip(texts, ours._encode_strings(texts), theirs, strict=True):
+        assert ids.tolist() == encoding.ids, text[:100]
+
+
+def test_bpe_whose_merges_are_out_of_order_is_refused(built):
+    content = json.loads(built["bpe:400"]._library.to_str())
+    merges = content["model"]["merges"]
+    merges[0], merges[1] = merges[1], merges[0]
+    with pytest.raises(ValueError, match="merges are not in the order of their ids"):
+        BpeTokenizer(json.dumps(content))
+
+
+@pytest.mark.parametrize("spec", ["bpe:400", "cl100k"])
+def test_a_million_spaces_in_a_row_are_text(built, spec):
+    """tiktoken alone panics on them."""
+    text = b"a" + b" " * 1_100_000 + b"b"
+    ids = built[spec].encode(text)
+    assert built[spec].decode(ids) == text
+
+
 def test_bpe_follows_gpt2_pretokenizer(built):
     tokenizer = built["bpe:400"]
     tokens = [tokenizer.token_bytes(id) for id in range(tokenizer.eod_id)]
@@ -297,7 +333,7 @@ def test_cl100k_refuses_other_ranks(monkeypatch, tmp_path, damage):
 def test_cl100k_self_test_fails_on_other_ids(monkeypatch):
     monkeypatch.setattr(cl100k, "KNOWN", {"hello world": [1, 2]})
     with pytest.raises(UserError, match="wrong ids"):
-        cl100k._engine.__wrapped__()
+        cl100k._encoder.__wrapped__()
 
 
 def test_compact_cache_is_rebuilt_when_damaged(tmp_path):

@@ -16,7 +16,10 @@ BLOCKS = (1, 2, 4, 8)
 ABLATIONS = ("one-block", "depth", "depth-cells")
 """Their baseline is one and the same: a single block without residual paths or norm."""
 
-VOCABULARIES = "vocabularies"
+VOCABULARIES = ("tokenizer", "vocabularies")
+SIZES = ("baseline", "bpe-512", "bpe-2048", "bpe-8192", "bpe-30720", "cl100k")
+NAMES = {"baseline": "byte"}
+"""The baseline of both is one and the same."""
 
 
 def depth(project: Project) -> str:
@@ -52,20 +55,18 @@ def _told(arm: dict[str, Any]) -> str:
 
 
 def vocabularies(project: Project) -> str:
-    """Each vocabulary against bytes."""
-    found = Evidence(shipped=project.root / FOLDER)[VOCABULARIES]
-    if found is None:
-        return f"Not run yet: `mytnano ablate` on `questions/{VOCABULARIES}.yaml` answers it."
-    arms = {arm["name"]: arm for arm in found["arms"]}
-    bytes_flops = found["designs"]["baseline"]["flops"]
-    rows = [
-        (
-            "byte" if name == "baseline" else name.replace("-", " "),
-            f"{design['params']:,}", f"{design['flops'] / bytes_flops:.2f}",
-            f"{design['bpb']:.3f}", design["seeds"],
-            _told(arms[name]) if name in arms else "the baseline",
-        )
-        for name, design in found["designs"].items()
-    ]  # fmt: skip
-    header = ("vocabulary", "parameters", "FLOPs of bytes", "BPB", "seeds", "against bytes")
-    return table(header, rows, header[1:5])
+    """Each vocabulary against bytes, by its size."""
+    evidence = Evidence(shipped=project.root / FOLDER)
+    rows = {}
+    for found in filter(None, (evidence[name] for name in VOCABULARIES)):
+        arms = {arm["name"]: _told(arm) for arm in found["arms"]}
+        bytes_flops = found["designs"]["baseline"]["flops"]
+        for name, design in found["designs"].items():
+            rows[name] = (
+                NAMES.get(name, name.replace("-", " ")), f"{design['params']:,}",
+                f"{design['flops'] / bytes_flops:.2f}", f"{design['bpb']:.3f}",
+                design["seeds"], arms.get(name, "the baseline"),
+            )  # fmt: skip
+    header = ("vocabulary", "parameters", "FLOPs over those of bytes", "BPB", "seeds", "verdict")
+    shown = [rows.get(name, (name.replace("-", " "), *["not run"] * 5)) for name in SIZES]
+    return table(header, shown, header[1:5])

