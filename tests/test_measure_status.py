@@ -51,6 +51,12 @@ def test_diverged(bpb):
     assert verdict(model_bpb=8.001) != "diverged"
 
 
+def test_a_run_that_has_hardly_begun_has_not_diverged():
+    assert verdict(model_bpb=8.3, falling=True) == "undertrained"
+    assert verdict(model_bpb=8.3) == "diverged"
+    assert verdict(model_bpb=80.0, falling=True) == "diverged"  # it exploded, and is coming back
+
+
 def test_falling():
     assert not still_falling([], 8.0) and not still_falling([5.0], 8.0)
     assert still_falling(np.linspace(6, 4, 10).tolist(), 8.0)

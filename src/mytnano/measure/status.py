@@ -1,11 +1,12 @@
 """Did the model learn from its context, or is it a k-gram in disguise?
 
-* ``diverged``: the loss is not a number, or worse than uniform guessing.
+* ``diverged``: the loss is not a number, or worse than uniform guessing and not on its way down.
 * ``collapsed``: the model can see more than k previous tokens, scores no better than 1 % below the
   k-gram fitted on the bytes that it was trained on (k = 0 or 1), and its predictions ignore the
   rest of the context.
 * ``undertrained``: the same, but its loss was still falling. At k = 0 it suffices that it scores no
   better than the unigram and still falls: what it takes from its context is not worth anything yet.
+  So is a run that has hardly left its first loss, which may be worse than uniform guessing.
 * ``healthy``: none of these.
 
 A loss alone cannot tell: a collapsed model sits quietly at the unigram entropy of its text.
@@ -33,6 +34,8 @@ IGNORES = (0.05, 0.005)
 Wider at k = 0: four blocks without residual paths were seen at the unigram's loss with predictions
 that still wavered by 0.02 bits, which gained them nothing.
 """
+BEGUN = 2.0
+"""Times the loss of uniform guessing up to which a falling loss is that of a run just begun."""
 FALLING = 0.005
 """A validation loss that fell by this share over the second half of the run was still falling."""
 LEAVING = 0.25
@@ -61,8 +64,11 @@ class Evidence:
 def judge(evidence: Evidence) -> str:
     """One of ``healthy``, ``collapsed``, ``undertrained``, ``diverged``."""
     bpb = evidence.model_bpb
-    if bpb is None or not math.isfinite(bpb) or bpb > 1.001 * evidence.uniform_bpb:
+    if bpb is None or not math.isfinite(bpb):
         return "diverged"
+    if bpb > 1.001 * evidence.uniform_bpb:
+        begun = evidence.falling and bpb < BEGUN * evidence.uniform_bpb
+        return "undertrained" if begun else "diverged"
     for k, k_gram in enumerate((evidence.unigram_bpb, evidence.bigram_bpb)):
         if evidence.sees <= k or bpb <= NEAR * k_gram:
             continue
