@@ -246,6 +246,54 @@ def test_refusals_of_the_command(corpus, tmp_path):
         made(corpus, tmp_path / "v")
 
 
+def interrupted(corpus, out, monkeypatch, **more):
+    """The folder of a command that was stopped between its tokenizer and its first shard."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard_build, "make_shard", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            made(corpus, out, **more)
+    assert (out / "tokenizer").is_dir() and not list(out.glob("*.bin"))
+
+
+def test_other_options_before_the_first_shard_begin_anew(corpus, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    for number, document in enumerate(words(40, 700, seed=7)):
+        (other / f"{number:02}.txt").write_bytes(document + b"~" + bytes([97 + number % 26]))
+    for number, (text, tokenizer) in enumerate(((corpus, "byte"), (other, "bpe:300"))):
+        out, fresh = tmp_path / f"s{number}", tmp_path / f"fresh{number}"
+        interrupted(corpus, out, monkeypatch)
+        streaming.whole_corpus.cache_clear()
+        manifest, _ = made(text, out, tokenizer=tokenizer)
+        assert manifest == made(text, fresh, tokenizer=tokenizer)[0]
+        assert manifest.tokenizer == tokenizer
+
+
+def test_a_tokenizer_of_the_same_options_is_kept(corpus, tmp_path, monkeypatch):
+    interrupted(corpus, tmp_path / "s", monkeypatch)
+    monkeypatch.setattr(shard_build, "build_tokenizer", lambda *_: pytest.fail("made again"))
+    made(corpus, tmp_path / "s")
+
+
+def test_what_another_command_left_is_not_touched(corpus, tmp_path, monkeypatch):
+    run = tmp_path / "run"  # a run folder has a tokenizer too, and the lab's a plan.json
+    interrupted(corpus, run, monkeypatch, tokenizer="byte")
+    (run / "plan.json").unlink()
+    with pytest.raises(UserError, match="something else"):
+        made(corpus, run)
+    assert (run / "tokenizer" / "mytnano_tokenizer.json").exists()
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (lab / "plan.json").write_text('{"hash": "0", "arms": {}}')
+    with pytest.raises(UserError, match="something else"):
+        made(corpus, lab)
+    assert json.loads((lab / "plan.json").read_text()) == {"hash": "0", "arms": {}}
+
+
 def test_a_saved_tokenizer_is_used(corpus, tmp_path):
     made(corpus, tmp_path / "one")
     made(corpus, tmp_path / "two", tokenizer=str(tmp_path / "one" / "tokenizer"), shard_bytes=9000)

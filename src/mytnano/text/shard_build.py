@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,24 +151,46 @@ def _notes(request: Request) -> list[str]:
 
 
 def _settle(request: Request) -> None:
-    """Write down what the folder is for, or find that it is for this."""
-    path = request.out / PLAN
-    if not list(request.out.glob("*.bin")):
+    """Write down what the folder is for, or find that it is for this.
+
+    The plan is written before anything else. So what stands without one of ours is not ours, and a
+    tokenizer without shards is that of a command that was stopped: with other options it goes.
+    """
+    out, path = request.out, request.out / PLAN
+    begun = any(out.glob("*.bin")) or (out / MANIFEST).exists()
+    if not path.exists():
+        if begun or (out / TOKENIZER).exists():
+            raise UserError(
+                f"'{out}' holds .bin files, a manifest or a tokenizer of something else: choose "
+                "another --out folder"
+            )
         atomic_write_json(path, request.plan)
         return
-    if not path.exists():
-        raise UserError(
-            f"'{request.out}' holds .bin files of something else: choose another --out folder"
-        )
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         found = None
-    if found != json.loads(json_text(request.plan)):
+    if found == json.loads(json_text(request.plan)):
+        return
+    if begun:
         raise UserError(
-            f"'{request.out}' holds shards that were made with other options, which are in its "
+            f"'{out}' holds shards that were made with other options, which are in its "
             f"{PLAN}: give those again, or choose another --out folder"
         )
+    if not isinstance(found, dict) or found.keys() != request.plan.keys():
+        raise UserError(f"'{out}' holds a {PLAN} of something else: choose another --out folder")
+    _remove(out / TOKENIZER)
+    atomic_write_json(path, request.plan)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder, its description first; UserError where that is not possible."""
+    try:
+        (folder / DESCRIPTION).unlink(missing_ok=True)  # without it the rest is not a tokenizer
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise UserError(f"cannot delete '{folder}': {error.strerror}; delete it yourself") from None
 
 
 def _texts_of(out: Path) -> dict[str, str]:
