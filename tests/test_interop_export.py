@@ -77,6 +77,13 @@ def test_every_file_is_there(tmp_path, kind):
             "x0_skip=false",
         ),
         ({**GPT2, "ffn": "swiglu"}, "GPT-2", "ffn=swiglu", "model.ffn=gelu"),
+        ({"scaling": "completep"}, "Llama", "scaling=completep", "model.scaling=standard"),
+        (
+            {"scaling": "mup", "qk_norm": True},
+            "Qwen3",
+            "scaling=mup",
+            "model.scaling=standard",
+        ),
     ],
 )
 def test_a_design_without_an_architecture_is_refused(change, nearest, part, advice):

@@ -34,6 +34,7 @@ EVERYWHERE = {
     "softcap": (0.0,),
     "x0_skip": (False,),
     "value_embeddings": (False,),
+    "scaling": ("standard",),
 }
 """What every target needs: setting -> the values that it can have, the nearest first."""
 
