@@ -14,6 +14,7 @@ from mytnano.bench.lanes import Lane, race
 from mytnano.bench.shapes import SHAPES, Contestant, Shape, contestants, model_config
 from mytnano.errors import UserError
 from mytnano.model.transformer import Transformer
+from mytnano.training.engine import Engine
 
 TINY = Shape("T", vocabulary=40, width=8, heads=2, layers=1, windows=2, context=6)
 
@@ -97,10 +98,21 @@ def test_only_large_vocabularies_are_cut_and_only_present_peers_race():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_of_ours_trains(precision):
+def test_a_step_of_ours_trains(precision, monkeypatch):
+    made = []
+    build = lambda config: made.append(Engine(config)) or made[-1]
+    monkeypatch.setattr(steps, "Engine", build)
     step = steps.our_step(Contestant("mytNano", "mytnano", TINY, precision))
+    x, y = steps.batch(TINY)
+
+    def loss():
+        logits = made[0].model.logits(x).float()  # (B, T, V)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()).item()
+
+    before = loss()
     norms = [step().item() for _ in range(30)]
     assert norms[0] > 0 and all(torch.isfinite(torch.tensor(norms)))
+    assert loss() < before - 0.1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "autocast"])
@@ -117,10 +129,16 @@ def test_a_step_of_nanogpt_trains(checkout, precision):
     assert all(p.grad is None for p in made[0].parameters())
 
 
-def test_a_step_of_llama_trains():
+def test_a_step_of_llama_trains(monkeypatch):
     pytest.importorskip("transformers")
+    losses, real = [], steps.peer_step
+    caught = lambda *parts: losses.append(parts[-1]) or real(*parts)
+    monkeypatch.setattr(steps, "peer_step", caught)
     step = steps.llama_step(Contestant("HF Llama", "mytnano", TINY, "fp32"))
-    step()
+    before = losses[0]().item()
+    for _ in range(30):
+        step()
+    assert losses[0]().item() < before - 0.1
 
 
 def test_without_bf16_products_nobody_computes_in_bf16():
