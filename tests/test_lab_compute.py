@@ -128,6 +128,36 @@ def test_an_arm_that_fails_at_a_size_has_no_trend(tmp_path, monkeypatch):
     assert found.final and found.verdicts[0].verdict == "better"
 
 
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("at", "asked", "final"),
+    [
+        ("measure_curve", {"multiplier": True}, False),
+        ("_sized", {"scales": [{"train_bytes": 4096}, {"train_bytes": 32768}]}, False),
+        ("_sized", {"multiplier": True, "scales": [{"train_bytes": 4096}, 16]}, False),
+        ("measure_times", {"multiplier": True, "time": True}, True),
+    ],
+)
+def test_a_verdict_is_written_before_what_else_was_asked_for(
+    tmp_path, monkeypatch, at, asked, final
+):
+    pretended(monkeypatch, law())
+    with monkeypatch.context() as stopped:
+        stopped.setattr(module, at, stop)
+        with pytest.raises(KeyboardInterrupt):
+            ask(tmp_path, seeds=8, **asked)
+    written = json.loads((tmp_path / "out/answer.json").read_text())
+    assert written["arms"][0]["verdict"] == "better" and written["final"] is final
+    assert ("curve" in written) is (at != "measure_curve" and "multiplier" in asked)
+    assert (tmp_path / "out/results.csv").exists() and (tmp_path / "out/answer.svg").exists()
+    if not final:
+        ask(tmp_path, seeds=8, **asked)
+        assert json.loads((tmp_path / "out/answer.json").read_text())["final"] is True
+
+
 def planned(folder, **fields):
     spec = read_spec(question(folder, **fields))
     return make_plan(spec, where(folder, spec.corpus))

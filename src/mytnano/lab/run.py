@@ -106,12 +106,14 @@ def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:
         _, trouble = worths(curve, plan, list(found.verdicts))
         notes = (*curve.notes, *([trouble] if trouble else []))
         found = replace(found, curve=curve, notes=(*found.notes, *notes))
+        _write(found, bench.where.out)
     for name, sized in plan.scales.items():
         found = replace(found, sizes={**found.sizes, name: _sized(name, sized, bench, say)})
     if plan.scales:
         trends, notes = trends_of(found, len(fixed_seeds(plan.spec)))
         found = replace(found, trends=trends, notes=(*found.notes, *notes))
     if time:
+        _write(found, bench.where.out)
         found = replace(found, times=measure_times(plan.every))
     _write(found, bench.where.out)
     print_answer(found, bench.console)
@@ -135,9 +137,9 @@ def _decided(
         _check_baseline(results[plan.baseline.name])
         current = answer(plan, rates, results, conditions)
         undecided = current.undecided
+        _write(current, bench.where.out)  # also the last one: what else was asked for takes long
         if current.enough:
             break
-        _write(current, bench.where.out)
         print_state(current, bench.console)
     return current
 
