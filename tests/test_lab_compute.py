@@ -186,6 +186,9 @@ REFUSED = [
     (["big", 4], "scales"),
     ([{"widht": 4}, 4], "scale size-1: 'widht' is not a setting"),
     ([{"train_bytes": 10}, 4], "scale size-1: train_bytes must be a whole number"),
+    ([4, 4], "scales: x4 stands there twice"),
+    ([0.25, 4, 4.0000001], "scales: x4 stands there twice"),
+    ([{"width": 32}, {"width": 32}], "scale size-2 is the same size as size-1"),
     ([{"width": 16}, 16.0], "scale size-1 is the same size as baseline"),
 ]
 

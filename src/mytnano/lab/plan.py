@@ -131,6 +131,8 @@ def make_plan(spec: Spec, where: Where) -> Plan:
     scales: dict[str, Plan] = {}
     for number, scale in enumerate(spec.scales, 1):
         name = label(number, scale)
+        if name in scales:
+            raise UserError(f"scales: {name} stands there twice: name each size once")
         try:
             scales[name] = _planned(*sized(spec, start, scale), where)
         except UserError as error:
