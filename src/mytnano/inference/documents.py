@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-from mytnano.config import DataConfig
 from mytnano.errors import UserError
 from mytnano.inference.load import LoadedRun
+from mytnano.inference.own_text import read_for, trained_on
 from mytnano.measure.evaluate import Score, score_tokens
-from mytnano.text.corpus import load_corpus
 from mytnano.text.readers import read_source
 from mytnano.text.stream import Stream, encode_documents
 
@@ -64,6 +63,9 @@ class Evaluation:
 def read_texts(run: LoadedRun, text: Path | None, corpus: str | None, split: str) -> Texts:
     """The documents of a file or folder as they are, of a corpus's split, or of the run's own.
 
+    The run's own corpus, by whatever name, keeps the run's own split. Of another one it is said how
+    much of it was trained on.
+
     Raises:
         UserError: there is no such text or split, or the run's own text has changed.
     """
@@ -74,12 +76,16 @@ def read_texts(run: LoadedRun, text: Path | None, corpus: str | None, split: str
     if text is not None:
         source = read_source(str(text))
         return Texts(source.name, source.documents, list(source.notes))
-    # The run's own corpus keeps the run's own split: another would test on what was trained.
-    own = corpus in (None, run.config.data.corpus)
-    read = load_corpus(run.config.data if own else DataConfig(corpus=corpus))
+    data = run.config.data
+    read, own = read_for(data, data.corpus if corpus is None else corpus)
     names = SPLITS if split == "all" else (split,)
     documents = [document for name in names for document in getattr(read, name)]
-    return Texts(f"{read.name}, {split}", documents, read.notes)
+    notes = list(read.notes)
+    if not own:
+        notes.append(trained_on(data, documents))
+    elif corpus not in (None, data.corpus):
+        notes.append(f"'{corpus}' is the text of this run, whose own split is kept.")
+    return Texts(f"{read.name}, {split}", documents, notes)
 
 
 def evaluate(run: LoadedRun, documents: list[bytes]) -> Evaluation:

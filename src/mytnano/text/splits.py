@@ -140,7 +140,7 @@ def parse_split(text: str) -> float | None:
     return fraction
 
 
-def shared_passages(parts: list[list[bytes]], train: list[bytes]) -> list[float]:
+def shared_passages(parts: Sequence[Iterable[bytes]], train: Iterable[bytes]) -> list[float]:
     """Share of the passages of each part that also occur, byte for byte, in ``train``.
 
     A passage is any ``SHINGLE`` bytes of one document; one in 32 is looked at, chosen by its first
@@ -158,7 +158,7 @@ def _share_within(hashes: np.ndarray, known: np.ndarray) -> float:
     return float((known[places] == hashes).mean())
 
 
-def _passage_hashes(documents: list[bytes]) -> np.ndarray:
+def _passage_hashes(documents: Iterable[bytes]) -> np.ndarray:
     hashes = [_sampled_hashes(chunk) for chunk in _chunks(documents, CHUNK_BYTES)]
     return np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
 
