@@ -207,7 +207,9 @@ def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Wh
         design = each.design
         every, factors = differences(start, design), choices(start, design)
         twin = every == [SALT]
-        _check(factors, each.joint, twin, every, each.wanted)
+        nuisances = set() if twin else set(differences(start, design, "nuisance"))
+        alone = [name for name in every if name in nuisances | BASELINES_ALONE]
+        _check(factors, each.joint, twin, alone, each.wanted)
         placed = _placed(design, spec, where)
         if not twin and changes_nothing(baseline.config, placed):
             raise UserError(
@@ -229,21 +231,21 @@ def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Wh
 
 
 def _check(
-    factors: list[str], joint: object, twin: bool, every: list[str], wanted: Mapping[str, Any]
+    factors: list[str], joint: object, twin: bool, alone: list[str], wanted: Mapping[str, Any]
 ) -> None:
     """Refuse an arm whose changes are not one design choice.
 
     Args:
-        factors, every: names of the settings of that role, and of all, that differ.
+        factors: names of the design choices that differ.
         joint: whether several choices are meant. twin: it is an A/A twin.
+        alone: names of the settings that differ and may not.
         wanted: the arm's settings as given.
     """
     if not isinstance(joint, bool):
         raise UserError("joint must be true or false")
-    shared = [name for name in every if name in BASELINES_ALONE or (name == SALT and not twin)]
-    if shared:
+    if alone:
         raise UserError(
-            f"{', '.join(shared)} must be the baseline's, or it would be part of the answer"
+            f"{', '.join(alone)} must be the baseline's, or it would be part of the answer"
         )
     if not factors and not twin:
         what = f"only {', '.join(wanted)}, which is no design choice" if wanted else "nothing"
