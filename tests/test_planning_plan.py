@@ -21,6 +21,7 @@ from mytnano.planning.hardware import parse_hardware
 from mytnano.planning.memory import micro_windows, training_memory
 from mytnano.planning.plan import as_json, design_named, halves, make_plan, sentences
 from mytnano.training.engine import recompute_blocks
+from mytnano.training.matching import run_flops
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
@@ -164,6 +165,16 @@ def test_a_plan():
     assert json.loads(json.dumps(as_json(plan)))["fits"] is True
     with pytest.raises(UserError, match=r"3 devices cannot share the 64 windows.*=66"):
         make_plan(made, DEVICES["H100"], 3, 1000)
+
+
+def test_a_plan_counts_the_operations_of_its_optimizer_as_a_run_does():
+    made = config(train={"batch_windows": 64}, optim={"optimizer": "muon"})
+    steps = 250
+    tokens = steps * 64 * made.model.context
+    run = made.but(train={"train_bytes": steps * 64 * made.data.window_bytes})
+    plan = make_plan(made, DEVICES["H100"], 2, tokens)
+    assert plan.flops == run_flops(run) > training_flops(made.model, tokens)
+    assert as_json(plan)["flops_per_token"] == plan.flops / tokens
 
 
 def test_a_context_keeps_the_tokens_of_a_step():

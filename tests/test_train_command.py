@@ -16,6 +16,7 @@ from mytnano import cli
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder import solo, solo_plan
+from mytnano.measure.flops import training_flops
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop, pace
 from mytnano.training.text import prepare, resolve
@@ -66,7 +67,11 @@ def test_what_a_run_leaves(finished):
     assert config.steps == STEPS and config.optim.spike == solo_plan.SPIKE
     assert result["config_hash"] == config.hash == run.hash or run.hash is None
     assert result["test_bpb"] > 0 and result["rung"] == "mytnano" and result["size"] == "nano"
-    assert result["peak_share"] > 0 and result["skipped_steps"] == 0
+    counted = result["flops"] / result["train_tokens"]  # Muon's among them
+    assert counted > training_flops(config.model, 1)
+    used = result["tokens_per_second"] * counted
+    assert result["peak_share"] == pytest.approx(used / result["peak_flops"])
+    assert result["skipped_steps"] == 0
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert [s["step"] for s in samples] == [15, 15, 30, 30, 45, 45, 60, 60]
     assert (out / "curves.svg").read_text().count("<path") > 10

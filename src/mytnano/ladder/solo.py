@@ -30,7 +30,6 @@ from mytnano.ladder.solo_plan import (
     make_plan,
 )
 from mytnano.ladder.solo_show import LiveLine, closing_lines, opening_lines
-from mytnano.measure.flops import training_flops
 from mytnano.runs.lock import LOCK, OWNER, folder_lock
 from mytnano.runs.store import RESULT, RunFolder
 from mytnano.training.care import Care, Recorder
@@ -176,7 +175,7 @@ def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, 
     """The result, with what the machine could have done and how long this command took."""
     result = run.result()
     best = peak(config.train.device, config.train.precision)
-    per_token = training_flops(config.model, 1)
+    per_token = result["flops"] / result["train_tokens"]  # the optimizer's are among them
     used = result["tokens_per_second"] * per_token / result.get("ranks", 1)
     result |= {
         "peak_flops": best.flops,

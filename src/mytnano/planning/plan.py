@@ -9,9 +9,10 @@ from mytnano.designs.baselines import starting_design
 from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.measure.devices import Device
-from mytnano.measure.flops import forward_flops_per_token, training_flops
+from mytnano.measure.flops import training_flops
 from mytnano.measure.memory_plan import Weights, count_weights
 from mytnano.planning.memory import Memory, micro_windows, training_memory
+from mytnano.training.optimizers import update_flops
 
 MFU = (0.3, 0.5)
 """Shares of the published peak that are assumed: no run of this program on such hardware has been
@@ -35,7 +36,7 @@ class Plan:
     Attributes:
         config: as it would be run, with ``batch_windows`` over all devices.
         tokens: of training. steps: of the optimizer.
-        weights: numbers of them. flops: counted, of all training.
+        weights: numbers of them. flops: counted, of all training, the optimizer's included.
         memory: of each device. room: bytes that it may take.
         hours: at the lower and at the higher share of the peak.
         other: memory with recomputation if the run has none, without it if it has.
@@ -103,7 +104,8 @@ def make_plan(
             f"train.batch_windows={-(-batch // devices) * devices}, or take another number of them"
         )
     weights = count_weights(config.model)
-    flops = training_flops(config.model, tokens)
+    steps = max(1, round(tokens / (batch * config.model.context)))
+    flops = training_flops(config.model, tokens) + steps * update_flops(config)
     rate = devices * device.flops * 3600  # FLOP an hour at the peak
     room = round(device.memory * (1 - RESERVE_SHARE)) - RESERVE_BYTES
     toggled = config.but(train={"recompute": not config.train.recompute})
@@ -112,7 +114,7 @@ def make_plan(
         device=device,
         devices=devices,
         tokens=tokens,
-        steps=max(1, round(tokens / (batch * config.model.context))),
+        steps=steps,
         weights=weights,
         flops=flops,
         memory=training_memory(config, devices),
@@ -208,7 +210,7 @@ def as_json(plan: Plan) -> dict:
         "tokens": plan.tokens,
         "steps": plan.steps,
         "flops": plan.flops,
-        "flops_per_token": 3 * forward_flops_per_token(plan.config.model),
+        "flops_per_token": plan.flops / plan.tokens,
         "device": vars(plan.device),
         "devices": plan.devices,
         "memory_per_device": {**vars(plan.memory), "total": plan.memory.total},
