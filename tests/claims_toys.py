@@ -3,6 +3,7 @@
 import json
 
 from mytnano.claims.evidence import FILE
+from mytnano.config import SEMANTICS
 
 
 def answer(**verdicts: str) -> dict:
@@ -14,7 +15,7 @@ def answer(**verdicts: str) -> dict:
              "sentence": f"{name} is {verdict}"}
             for name, verdict in verdicts.items()
         ],
-        "designs": {}, "more": {},
+        "designs": {}, "more": {}, "environment": {"semantics": SEMANTICS},
     }  # fmt: skip
 
 

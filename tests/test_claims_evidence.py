@@ -14,7 +14,9 @@ from mytnano.claims.evidence import Evidence
 from mytnano.claims.gather import observations
 from mytnano.claims.judge import found, judge
 from mytnano.claims.ledger import Part, ledger, question_hash
+from mytnano.claims.run import made
 from mytnano.claims.show import as_json, summary
+from mytnano.config import SEMANTICS
 from mytnano.errors import UserError
 
 PART = Part(ablation="toy", arm="a", holds=("better",), refutes=("worse", "equivalent"))
@@ -65,6 +67,22 @@ def test_shipped_evidence_is_whole():
         assert content.get("question_hash") == question_hash(name)
         if name not in ("costs", "twins"):
             assert {arm["name"] for arm in content["arms"]}, name
+
+
+def test_what_was_trained_by_other_code_is_not_evidence(tmp_path, monkeypatch):
+    rates, twins = Evidence()["rates"], Evidence()["twins"]
+    assert rates and twins
+    put(tmp_path, "rates", {**rates, "environment": {"semantics": SEMANTICS - 1}})
+    put(tmp_path, "twins", {name: twins[name] for name in twins if name != "environment"})
+    own = Evidence(tmp_path)
+    assert own["rates"] is None and own["twins"] is None
+    assert measured.small_rates_suffice(own).state == "missing"
+    with pytest.raises(UserError, match="as it was asked by another version"):
+        made(tmp_path / "rates", "rates")
+    monkeypatch.setattr("mytnano.claims.evidence.SEMANTICS", SEMANTICS + 1)
+    shipped = Evidence()
+    assert shipped["rates"] is None and shipped["twins"] is None
+    assert shipped["costs"], "seconds do not depend on what a run's numbers are"
 
 
 def test_means_of_runs():

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.claims.ledger import question_hash
+from mytnano.config import SEMANTICS
 from mytnano.errors import UserError
 
 FILE = "evidence.json"
+
+TRAINED = ("rates", "twins")
+"""Measurements on trained runs, which have no question file whose hash would hold SEMANTICS."""
 
 
 class Evidence:
@@ -31,7 +35,7 @@ class Evidence:
         self.shipped = shipped or resources.files("mytnano.claims") / "evidence"
 
     def __getitem__(self, name: str) -> dict[str, Any] | None:
-        """The content of a file; None where nothing was run, or a question was changed since.
+        """The content of a file; None where nothing was run, or not what would be run today.
 
         Raises:
             UserError: one's own file is damaged.
@@ -39,8 +43,7 @@ class Evidence:
         content = self._own(name)
         if content is None and (file := self.shipped / f"{name}.json").is_file():
             content = json.loads(file.read_text(encoding="utf-8"))
-        asked = question_hash(name)
-        return content if content and content.get("question_hash", asked) == asked else None
+        return content if content and _is_current(name, content) else None
 
     def _own(self, name: str) -> dict[str, Any] | None:
         if self.own is None or not (path := self.own / name / FILE).exists():
@@ -63,3 +66,11 @@ class Evidence:
         if self.own is not None and self.own.is_dir():
             found |= {path.parent.name for path in self.own.glob(f"*/{FILE}")}
         return sorted(found)
+
+
+def _is_current(name: str, content: dict[str, Any]) -> bool:
+    """Whether evidence is of the question as it is asked now, and of code with these numbers."""
+    if name in TRAINED:
+        return content.get("environment", {}).get("semantics") == SEMANTICS
+    asked = question_hash(name)
+    return content.get("question_hash", asked) == asked
