@@ -66,6 +66,25 @@ def test_scatter_is_what_rate_and_seed_do_not_explain():
     assert scatter([np.zeros((4, 1))]) is None and scatter([]) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_arm_that_always_diverged_tells_nothing_of_the_scatter():
+    table = np.random.default_rng(0).normal(2, 0.1, (3, 3))
+    assert scatter([table, np.zeros((0, 3)), np.zeros((1, 3))]) == scatter([table])
+    assert scatter([np.zeros((0, 3))]) is None
+
+    def measure(keys):
+        found = parabola(keys, noise=1.0)
+        return {
+            key: math.inf if key[0] == "relu" and key[2] == FIRST_SEED else loss
+            for key, loss in found.items()
+        }
+
+    rates = tune_rates(ARMS, 2, 0.3, measure)
+    (alone,) = tune_rates(ARMS[:1], 2, 0.3, lambda keys: parabola(keys, noise=1.0)).values()
+    assert rates["baseline"] == alone
+    assert not rates["relu"].fair
+
+
 def test_why_a_rate_is_not_certified():
     edge = conclude({5: 2.2, 6: 2.1, 7: 2.0})
     assert "edge" in certify(edge, 0.01, 2, 0.3).reason

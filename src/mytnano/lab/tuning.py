@@ -94,6 +94,8 @@ def scatter(tables: list[np.ndarray]) -> float | None:
     squares, freedom = 0.0, 0
     for table in tables:
         rates, seeds = table.shape
+        if rates < 2:  # too few rates at which every seed was trained to the end
+            continue
         rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
         squares += float((rest**2).sum())
         freedom += (rates - 1) * (seeds - 1)
