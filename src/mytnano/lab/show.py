@@ -13,6 +13,7 @@ from mytnano.lab.answer import Answer
 from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.spec import INTERACTION
 from mytnano.lab.tuning import Rate
+from mytnano.terminal import tell
 from mytnano.verdicts import words
 
 
@@ -20,9 +21,9 @@ def print_plan(plan: Plan, console: Console) -> None:
     """What each arm changes, and what is matched."""
     spec = plan.spec
     if spec.question:
-        _line(console, spec.question)
+        tell(console, spec.question)
     base = plan.baseline
-    _line(
+    tell(
         console,
         f"baseline: {base.parameters:,} parameters, {base.flops:.3g} FLOPs, "
         f"{base.config.train.train_bytes:,} bytes a run; {spec.match} matched; at most "
@@ -30,19 +31,19 @@ def print_plan(plan: Plan, console: Console) -> None:
         f"plan {plan.hash}",
     )
     if spec.fixed:
-        _line(console, "fixed: all seeds are run before the first look, and the paired t decides")
+        tell(console, "fixed: all seeds are run before the first look, and the paired t decides")
     for arm in plan.arms:
         what = "an A/A twin" if arm.twin else ", ".join(arm.factors)
         if len(arm.factors) > 1:
             what = f"joint: {what}"
         more = f" (with {', '.join(arm.others)})" if arm.others and not arm.twin else ""
-        _line(console, f"{arm.name}: {what}{more}{_predicted(plan, arm.name)}")
+        tell(console, f"{arm.name}: {what}{more}{_predicted(plan, arm.name)}")
     if plan.interaction:
         what = "what all does beyond the sum of the single effects"
-        _line(console, f"{INTERACTION}: {what}{_predicted(plan, INTERACTION)}")
+        tell(console, f"{INTERACTION}: {what}{_predicted(plan, INTERACTION)}")
     for name, sized in plan.scales.items():
         base: Arm = sized.baseline
-        _line(
+        tell(
             console,
             f"scale {name}: width {base.config.model.width}, {base.parameters:,} parameters, "
             f"{base.flops:.3g} FLOPs, {base.config.train.train_bytes:,} bytes a run",
@@ -75,20 +76,20 @@ def print_state(found: Answer, console: Console) -> None:
 def print_answer(found: Answer, console: Console) -> None:
     """A sentence an arm, then the tables."""
     for verdict in found.verdicts:
-        _line(console, f"{found.sentence(verdict)}{_scored(found, verdict.name)}")
+        tell(console, f"{found.sentence(verdict)}{_scored(found, verdict.name)}")
     if found.interaction:
-        _line(console, f"{found.interaction_sentence}{_scored(found, INTERACTION)}")
+        tell(console, f"{found.interaction_sentence}{_scored(found, INTERACTION)}")
     for verdict in found.verdicts:
         if told := found.equal_time(verdict):
-            _line(console, told)
+            tell(console, told)
     if found.times and found.times.void:
-        _line(
+        tell(
             console,
             f"step times are void: {found.times.busy:.0f} % of this machine was busy with other "
             "work; repeat the command when it is idle",
         )
     for note in found.notes:
-        _line(console, f"note: {note}")
+        tell(console, f"note: {note}")
     print_state(found, console)
     console.print(_designs(found))
 
@@ -113,7 +114,3 @@ def _designs(found: Answer) -> Table:
             "yes" if rate.fair else "no",
         )  # fmt: skip
     return table
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -36,6 +36,7 @@ from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, duration, progress_display
 from mytnano.runs.store import MANIFEST, finished_runs
+from mytnano.terminal import tell
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
@@ -144,7 +145,7 @@ def sentences(console: Console) -> Callable[[str], None]:
     def say(sentence: str) -> None:
         if sentence not in said:
             said.add(sentence)
-            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            tell(console, sentence)
 
     return say
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mytnano.terminal import tell
 from mytnano.text import shard_build
 from mytnano.text.shards import SPLITS, Manifest
 
@@ -66,8 +67,3 @@ def describe(out: Path, manifest: Manifest, console: Console) -> None:
             f"{documents:,} documents, {len(manifest.shards[split])} shards",
         )
     tell(console, f"train on it with data.corpus=shards:{out} and {manifest.tokenizer}")
-
-
-def tell(console: Console, sentence: str) -> None:
-    """Print a sentence as it is, never broken."""
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.stats.multiplier import compute_multiplier
 from mytnano.stats.verdict import Rule, Verdict, judge
+from mytnano.terminal import tell
 from mytnano.verdicts import words
 from mytnano.verdicts.question import Question, Side, build, choose_arms, choose_baseline
 from mytnano.verdicts.table import arms_of, read_runs, read_table
@@ -68,7 +69,7 @@ def give_verdicts(request: Request, console: Console) -> list[Verdict]:
         atomic_write_json(request.json, _document(request, question, notes, rows))
     head = words.explained(baseline, request.metric, request.rule, len(arms))
     for line in [*said, "", *head, *(f"note: {note}" for note in notes)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(console, line)
     console.print(words.verdict_table(verdicts, worth))
     return verdicts
 
