@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: ladder test test-extras test-ranks lint bench docs tour site clean
+.PHONY: install ladder test test-extras test-ranks lint bench docs tour site clean
+
+install: $(VENV)/.ready ## Create .venv and install pinned versions; every other target does so by itself
 
 ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print the table, write the report
 	$(BIN)/mytnano ladder $(ARGS)

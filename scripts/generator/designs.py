@@ -85,9 +85,7 @@ MORE_SEEDS = "core and extended groups"
 
 def budgets(project: Project) -> str:
     """What each budget trains and scores."""
-    header = (
-        "budget", "training text a run", "seeds", "rungs", "test text", "planned minutes, 2 cores",
-    )  # fmt: skip
+    header = ("budget", "training text a run", "seeds", "rungs", "test text")
     rows = []
     for budget in BUDGETS.values():
         more = f"{budget.seeds} ({MORE_SEEDS}), {budget.other_seeds} (the rest)"
@@ -98,7 +96,6 @@ def budgets(project: Project) -> str:
                 more if budget.other_seeds != budget.seeds else budget.seeds,
                 f"{len(select(list(budget.groups)))} ({', '.join(budget.groups)})",
                 f"first {_size(budget.test_bytes)}" if budget.test_bytes else "all",
-                f"{budget.minutes:g}",
             )
         )
     exceptions = ", ".join(
@@ -108,7 +105,7 @@ def budgets(project: Project) -> str:
         if "depth" in b.groups
     )
     step = f"A step trains on {BATCH_WINDOWS} windows; other sizes: {exceptions}."
-    return paragraphs(table(header, rows, header[-1:]), step)
+    return paragraphs(table(header, rows), step)
 
 
 def _size(count: int) -> str:

@@ -8,6 +8,9 @@ from mytnano.report import compare, words
 from mytnano.report.data import Arm, Results
 from mytnano.report.figures import BASELINE_NAMES
 
+FINAL = "mytnano"
+"""The rung that the log ends with, whose vocabulary is learned from the ladder's own text."""
+
 NEAR_FLOPS = 0.1
 """Rungs within this share of the final model's FLOPs are said to cost as much."""
 
@@ -17,11 +20,12 @@ def findings(project: Project, budget: str) -> str:
     results = published(project, budget)
     if results is None:
         return absent(budget)
-    best = compare.lowest(results.group("core"))
+    best, final = compare.lowest(results.group("core")), results.arms.get(FINAL)
+    final = final if final and final.healthy else None
     lines = [
-        _lowest(best),
-        _standing(results, best, "budget"),
-        _standing(results, best, "full"),
+        *_of(results, final),
+        _lowest(best, final),
+        *([] if best is final else _of(results, best)[1:]),
         *(_long(results, arm) for arm in results.group("long")),
         _learned_bigram(results),
         _equal_flops(results),
@@ -30,10 +34,29 @@ def findings(project: Project, budget: str) -> str:
     return paragraphs(bullets(line for line in lines if line), about(results))
 
 
-def _lowest(best: Arm | None) -> str:
+def _of(results: Results, arm: Arm | None) -> list[str]:
+    """An arm's score, and how it stands against what needs no training."""
+    if arm is None:
+        return []
+    parameters = f"{(arm.mean('params') or 0) / 1e6:.1f} M parameters"
+    standing = [_standing(results, arm, fit) for fit in ("budget", "full")]
+    return [f"`{arm.rung.id}`, {parameters}: {_scored(arm)}.", *standing]
+
+
+def _lowest(best: Arm | None, final: Arm | None) -> str:
+    """The arm with the lowest mean, and what it costs more than the final design."""
     if best is None:
         return "No core rung has only healthy seeds, so none is called the lowest."
-    return f"Lowest mean of the healthy core rungs: `{best.rung.id}`, {_scored(best)}."
+    said = f"Lowest mean of the healthy core rungs: `{best.rung.id}`, {_scored(best)}"
+    if final is None or best is final:
+        return f"{said}."
+    flops, params = (
+        (best.mean(name) or 0) / (final.mean(name) or 1) for name in ("flops", "params")
+    )
+    return (
+        f"{said}, with {flops:.1f} times the training FLOPs of `{FINAL}` and {params:.1f} times "
+        "its parameters."
+    )
 
 
 def _scored(arm: Arm) -> str:
@@ -75,7 +98,7 @@ def _learned_bigram(results: Results) -> str:
 
 
 def _equal_flops(results: Results) -> str:
-    final = results.arms.get("mytnano")
+    final = results.arms.get(FINAL)
     flops = final.mean("flops") if final else None
     if flops is None:
         return ""
@@ -90,7 +113,7 @@ def _equal_flops(results: Results) -> str:
     ids = words.listed([f"`{arm.rung.id}`" for arm in near])
     share = f"{100 * NEAR_FLOPS:g} %"
     return (
-        f"Among the core rungs within {share} of the training FLOPs of `mytnano` ({ids}), the "
+        f"Among the core rungs within {share} of the training FLOPs of `{FINAL}` ({ids}), the "
         f"lowest mean is that of `{lowest.rung.id}`."
     )
 

@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
-from generator.tables import Project, bullets, conditions, paragraphs
+from generator.claims import FOLDER as CLAIMS
+from generator.tables import Project, bullets, conditions, paragraphs, table
+from mytnano.claims.evidence import Evidence
+from mytnano.claims.ledger import ledger
+from mytnano.designs.baselines import SMALL
+from mytnano.lab.match import parameters
+from mytnano.lab.spec import builtin_names, read_spec
 
 FOLDER = "results/lab"
+
+
+def small(project: Project) -> str:
+    """What the default baseline is, from its config."""
+    model, data = SMALL.model, SMALL.data
+    vocabulary = int(data.tokenizer.removeprefix("bpe:"))
+    size = parameters(SMALL.but(model={"vocab_size": vocabulary, "context": data.window_bytes}))
+    return (
+        f"{model.layers} {model.norm_place}-{model.norm} blocks of width {model.width}, "
+        f"{model.heads} heads, {model.positions}, {model.ffn} of width {model.ffn_width}, "
+        f"`init: {model.init}`; {data.tokenizer}, windows of {data.window_bytes} bytes; "
+        f"{SMALL.optim.schedule} with {SMALL.optim.warmup:.0%} warmup; {size:,} parameters. It is "
+        "not the size `small` of `mytnano train`."
+    )
+
+
+def questions(project: Project) -> str:
+    """The questions that come with the package."""
+    asked = {name: read_spec(name) for name in builtin_names()}
+    rows = [
+        (f"`{name}`", spec.question, ", ".join(f"`{arm}`" for arm in spec.arms))
+        for name, spec in asked.items()
+    ]
+    return table(("name", "question", "arms"), rows)
+
+
+def evidence(project: Project) -> str:
+    """The verdict on every arm of every ablation of the claims."""
+    found = Evidence(shipped=project.root / CLAIMS)
+    rows = [
+        (answer["question"] if not place else "", arm["name"], f"**{arm['verdict']}**",
+         "" if arm.get("low") is None else f"{arm['low']:+.1f} to {arm['high']:+.1f} %",
+         arm.get("pairs"))
+        for name in sorted({name for claim in ledger().values() for name in claim.questions})
+        if (answer := found[name]) is not None
+        for place, arm in enumerate(answer["arms"])
+    ]  # fmt: skip
+    if not rows:
+        return "None is published in this tree: `mytnano claims run CLAIM` makes them."
+    return table(("question", "arm", "verdict", "difference in BPB", "pairs"), rows, ("pairs",))
 
 
 def answers(project: Project) -> str:

@@ -56,8 +56,8 @@ def older(environment: dict[str, Any]) -> str:
     if semantics == SEMANTICS:
         return ""
     return (
-        f" Made by an earlier version: numbers have moved since (`SEMANTICS` {semantics}, now "
-        f"{SEMANTICS}; CHANGELOG.md says by how much)."
+        f" Made by an earlier version (`SEMANTICS` {semantics}, now {SEMANTICS}): CHANGELOG.md "
+        "says what has moved since."
     )
 
 
@@ -70,8 +70,13 @@ def headline_figure(project: Project, budget: str) -> str | None:
     return standalone(str(ladder_figure(results, core, compare.lowest(core))))
 
 
-def headline(project: Project, budget: str, images: str = "docs/img") -> str:
-    """The figure with what it shows; ``images`` is where it lies, from the document."""
+def headline(
+    project: Project, budget: str, images: str = "docs/img", conditions: bool = True
+) -> str:
+    """The figure with what it shows; ``images`` is where it lies, from the document.
+
+    ``conditions`` are left out where they stand below already.
+    """
     results = published(project, budget)
     if results is None:
         return absent(budget)
@@ -83,7 +88,7 @@ def headline(project: Project, budget: str, images: str = "docs/img") -> str:
         "Every dot is one seed, the upright bar their mean; dashed lines are closed-form baselines "
         "fitted on the bytes that the runs saw. A struck circle is a run that is not healthy."
     )
-    return paragraphs(picture, caption, about(results))
+    return paragraphs(picture, caption, *([about(results)] if conditions else []))
 
 
 def ladder(project: Project, budget: str, groups: tuple[str, ...], page: str) -> str:

@@ -49,7 +49,7 @@ def _cell_of(arm: str, ablation: str) -> tuple[int, str]:
 
 
 def _told(arm: dict[str, Any]) -> str:
-    if arm["low"] is None:
+    if arm.get("low") is None:
         return arm["verdict"]
     return f"{arm['verdict']}, {arm['low']:+.1f} to {arm['high']:+.1f} %"
 

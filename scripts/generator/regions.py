@@ -35,7 +35,7 @@ def regions() -> dict[str, Region]:
     quick, standard = {"budget": "quick"}, {"budget": "standard"}
     core, more = ("core",), ("as-logged", "long")
     named: dict[str, Region] = {
-        "headline": partial(ladder.headline, **quick),
+        "headline": partial(ladder.headline, **quick, conditions=False),
         "headline-site": partial(ladder.headline, **quick, images="img"),
         "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=HERE),
         "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
@@ -65,6 +65,9 @@ def regions() -> dict[str, Region]:
         "verdict-planted": verdicts.planted,
         "verdict-twins": verdicts.twins,
         "lab-answers": lab.answers,
+        "lab-small": lab.small,
+        "lab-questions": lab.questions,
+        "lab-evidence": lab.evidence,
         "verdict-detectable": verdicts.detectable,
         "precision": precision.precision,
         "groups-plan": groups.plan,

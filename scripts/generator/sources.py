@@ -39,14 +39,23 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _run_minutes(project: Project) -> str:
+    """How long the published ladder's runs took, where nobody timed the whole command."""
+    found = project.read("results/ladder/quick/results.json")
+    if not found:
+        return "Nothing has been timed in this tree."
+    minutes = sum(run["seconds"] for run in found["runs"]) / 60
+    return (
+        f"The {len(found['runs'])} runs of the ladder below took {minutes:.0f} minutes of one "
+        f"core, so about {minutes / 2:.0f} minutes on two. {conditions(found['environment'])}"
+    )
+
+
 def commands(project: Project) -> str:
     """How long the two commands take from a fresh clone."""
     timed = project.read(COMMANDS_FILE)
     if not timed:
-        return (
-            "The two commands have not been timed from a fresh clone in this tree: "
-            "`scripts/publish.py fresh` does that."
-        )
+        return _run_minutes(project)
     rows = [
         (f"`{c['command']}`", f"{c['seconds'] / 60:.1f} min", plain(c.get("last_line") or ""))
         for c in timed["commands"]

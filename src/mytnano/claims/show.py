@@ -70,7 +70,9 @@ def summary(judged: Sequence[Judged]) -> str:
     right, tested, brier = score(judged)
     if not tested:
         return told
-    scored = f", Brier score {brier:.2f}" if brier is not None else ""
+    scored = (
+        f", Brier score {brier:.2f} (one half for everything: 0.25)" if brier is not None else ""
+    )
     return f"{told}; of {tested} predictions {right} came true{scored}"
 
 

@@ -24,7 +24,11 @@ from mytnano.cli.shared import (
 
 def ladder(
     budget: Annotated[
-        str, typer.Option(help="smoke (1 minute), quick (12), or standard (2 hours, on 2 cores).")
+        str,
+        typer.Option(
+            help="smoke (shows that all works), quick, or standard; the plan that is printed first "
+            "says how long on this machine."
+        ),
     ] = "quick",
     corpus: Corpus = "sotu",
     rungs: Annotated[

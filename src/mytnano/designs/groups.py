@@ -123,6 +123,7 @@ WIDER_GROUPS = {
             _numbered("ffn-width", 4),
             Axis("feed-forward width / width of the stream",
                  lambda rung, row, model: round(model["ffn_width"] * 1.5 / model["width"])),
+            verdicts=("ffn-width",),
         ),
         Group(
             "kv-heads", "Shared keys and values", "What does a smaller cache cost?",

@@ -56,7 +56,7 @@ CORE = [
     Rung(
         "average-positions", "Average + positions", "average", model(positions="learned"),
         "The log's own averaging arm: it also adds learned positions, "
-        "so it was not order that it lacked.",
+        "so missing order is not why it fails.",
         "Gehring et al. 2017",
         Logged("Averaged Context", 2.4619, 0.2853, "Bag-of-words context beats the bigram"),
         code=("model.transformer.Transformer",),
