@@ -1,5 +1,7 @@
 """One design trained by itself is the run that the commands would train."""
 
+import json
+
 import pytest
 from model_toys import words
 
@@ -31,6 +33,28 @@ def test_it_is_the_run_of_the_loop(tmp_path):
     for name in ("test_bpb", "params", "config_hash", "status"):
         assert found[name] == other[name], name
     assert (tmp_path / "runs" / "one" / "model.safetensors").exists()
+
+
+OWN = """
+from torch import nn
+
+
+class Gain(nn.RMSNorm):
+    pass
+"""
+
+
+def test_modules_of_ones_own_are_a_part_of_the_runs_hash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = design(tmp_path).but(model={"norm": "./mine.py:Gain", "embedding_norm": True})
+    hashes = []
+    for code in (OWN, OWN + "# another version of it\n"):
+        (tmp_path / "mine.py").write_text(code)
+        folder = tmp_path / "runs" / str(len(hashes))
+        hashes.append(train_alone(config, folder)["config_hash"])
+        written = json.loads((folder / "config.json").read_text())
+        assert len(written["model"]["own_code"]) == 64
+    assert hashes[0] != hashes[1]
 
 
 def test_a_corpus_that_is_too_small_is_one_sentence(tmp_path):

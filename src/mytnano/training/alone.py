@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mytnano.config import RunConfig
+from mytnano.model.own import with_own_code
 from mytnano.training.loop import train
 from mytnano.training.text import prepare, resolve
 
@@ -20,16 +21,18 @@ def train_alone(config: RunConfig, folder: Path | str) -> dict:
 
     Args:
         config: a design such as :func:`mytnano.designs.baselines.starting_design` gives, with a
-            learning rate and a budget; fingerprint, vocabulary and window are filled in here.
+            learning rate and a budget; fingerprint, vocabulary, window and the hash of the files of
+            one's own modules are filled in here.
         folder: of the run; the cache of the text is made beside it.
 
     Returns:
         The result; see :mod:`mytnano.training.outcome`.
 
     Raises:
-        UserError: the corpus cannot be used, or is too short for the design.
+        UserError: the corpus cannot be used, or is too short for the design, or the file of a
+            module of one's own is missing.
     """
     folder = Path(folder)
     cache = folder.parent / CACHE
-    resolved = resolve(config, cache)
+    resolved = with_own_code(resolve(config, cache))
     return train(resolved, prepare(resolved.data, cache), folder)
