@@ -104,3 +104,20 @@ def test_characters_wait_for_their_last_byte():
     assert speaker.end() == ""
     assert speaker.say(0xE2) == "" and speaker.end() == "�"
     assert Speaker(ByteTokenizer()).say(0xFF) == "�"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"temperature": -1.0},
+        {"top_p": float("nan")},
+        {"top_p": 0.0},
+        {"top_k": -1},
+    ],
+)
+def test_a_temperature_or_p_that_is_none_is_a_sentence(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))) as refused:
+        Sampling(**wrong)
+    assert "\n" not in str(refused.value)

@@ -11,6 +11,7 @@ from mytnano.config import RunConfig
 from mytnano.designs.rates import FILE as RATES
 from mytnano.errors import UserError
 from mytnano.ladder import folder, run
+from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.results import COLUMNS
 from mytnano.ladder.sweep import VOCABULARY_FILE
 from mytnano.report.data import load_results
@@ -124,6 +125,17 @@ def test_a_folder_keeps_to_one_budget_and_one_text(text, tmp_path):
     with pytest.raises(UserError, match=r"with --corpus .*farm.txt, and this one has .*copy.txt"):
         run_ladder(copy, out, "bigram")
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_ladder_of_another_version_is_a_sentence(text, tmp_path, newer):
+    run_ladder(text, tmp_path, "bigram")
+    found = read_kept(tmp_path / folder.FILE)
+    found |= {"invented_later": 3} if newer else {}
+    del found["device" if not newer else "fleet"]
+    write_kept(tmp_path / folder.FILE, None, found)
+    with pytest.raises(UserError, match=r"was begun by another version, .*: choose another --out"):
+        run_ladder(text, tmp_path, "average")
 
 
 def test_a_text_that_has_changed_is_another_text(tmp_path):

@@ -16,6 +16,7 @@ from mytnano import cli
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder import solo, solo_plan
+from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.measure.flops import training_flops
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop, pace
@@ -190,6 +191,12 @@ def test_what_is_refused(path, tmp_path, finished):
     new = tmp_path / "new"
     refused("--minutes and --bytes are two budgets", toy_request(path, minutes=1.0), new)
     refused("--minutes must be above zero", toy_request(path, minutes=-1.0, bytes=None), new)
+    for minutes in (float("inf"), float("nan")):
+        refused(
+            "must be above zero, and a finite", toy_request(path, minutes=minutes, bytes=None), new
+        )
+        refused("checkpoint-minutes must be", toy_request(path), new, checkpoint_minutes=minutes)
+    refused("optim.lr: Input should be a finite number", toy_request(path, "lr=inf"), new)
     refused(r"model\.context follows from window_bytes", toy_request(path, "context=3"), new)
     refused("train.train_bytes follows from --minutes", toy_request(path, "train_bytes=9"), new)
     refused("'large' is not a size", toy_request(path, size="large"), new)
@@ -253,6 +260,17 @@ def test_a_run_of_another_version_or_damaged_is_left_alone(path, tmp_path, monke
     (tmp_path / "plan.json").write_text("{")
     refused(r"holds no plan\.json that is whole", request, tmp_path)
     assert weights.exists()
+
+
+@pytest.mark.parametrize("field", ["config", "pace"])
+def test_a_plan_of_a_newer_version_is_a_sentence(finished, path, tmp_path, field):
+    found = read_kept(finished[0] / "plan.json")
+    found["config"]["model"]["invented_later"] = True
+    if field == "pace":
+        found["config"]["model"].pop("invented_later")
+        found["speed"] = found.pop("pace")
+    write_kept(tmp_path / "plan.json", None, found)
+    refused("was begun by another version", toy_request(path, "optimizer=muon"), tmp_path)
 
 
 def test_a_text_too_small_for_the_recipes_vocabulary_gets_a_smaller_one(tmp_path):

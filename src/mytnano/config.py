@@ -31,9 +31,14 @@ def setting(role: Literal["factor", "matched", "nuisance"], help: str, **constra
 
 
 class Frozen(pydantic.BaseModel):
-    """Base of every config: immutable, and an unknown key is an error."""
+    """Base of every config: immutable; an unknown key or a number without end is an error."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,  # JSON has neither, so no file of the run could be read again
+    )
 
     def but(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""

@@ -10,6 +10,7 @@ from follows from its index alone, so a cache changes the cost and not the text.
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,12 +41,26 @@ class Sampling:
         top_k: only among the so many likeliest; 0 is all.
         top_p: only among the likeliest that together reach this probability.
         seed: each prompt of a batch has a stream of its own from it.
+
+    Raises:
+        UserError: a temperature, k or p that is none.
     """
 
     temperature: float = 0.8
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:  # NaN is neither
+            raise UserError(
+                f"a temperature of {self.temperature:g} is none: give 0 or a number above it, "
+                "such as 0.8"
+            )
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is a probability above 0, up to 1: {self.top_p:g} is none")
+        if self.top_k < 0:
+            raise UserError(f"top_k is a number of tokens, 0 for all of them: {self.top_k} is none")
 
 
 GREEDY = Sampling(temperature=0)

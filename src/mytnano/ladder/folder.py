@@ -17,7 +17,7 @@ from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder.environment import choose_device
 from mytnano.ladder.fleets import choose_fleet
-from mytnano.ladder.kept import read_kept, write_kept
+from mytnano.ladder.kept import another_version, read_kept, write_kept
 from mytnano.runs.store import finished_runs, run_folders
 from mytnano.training.precision import choose_precision
 
@@ -73,8 +73,8 @@ def settle(
         say: gets a sentence if the file was damaged.
 
     Raises:
-        UserError: the folder holds runs of another budget, text, device or precision, or this
-            machine lacks the device.
+        UserError: the folder holds runs of another version, budget, text, device or precision, or
+            this machine lacks the device.
     """
     found = _found(out, budget, say)
     device, precision, fleet = machine.device, machine.precision, machine.fleet
@@ -99,7 +99,10 @@ def _found(out: Path, budget: str, say: Callable[[str], None]) -> Shared | None:
     if not run_folders(out):
         return None
     if values := read_kept(out / FILE):
-        return Shared(**values)
+        try:
+            return Shared(**values)
+        except TypeError:  # names that this version does not have, or lacks
+            raise another_version(f"the ladder in {out}") from None
     recovered = _recover(out, budget)
     if recovered:
         say(f"{FILE} was missing or damaged and is made anew from the finished runs")

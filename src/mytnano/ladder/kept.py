@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mytnano.errors import UserError
 from mytnano.files import atomic_write_json, json_text, sha256_bytes
 
 _CHECKSUM = "checksum"
@@ -42,6 +43,14 @@ def write_kept(path: Path, conditions: Any, values: dict[str, Any]) -> dict[str,
     values = json.loads(json_text(values))
     atomic_write_json(path, values | {_CHECKSUM: _checksum(conditions, values)})
     return values
+
+
+def another_version(what: str) -> UserError:
+    """What is said of a file that is whole, and not of this version."""
+    return UserError(
+        f"{what} was begun by another version, whose numbers differ from this one's: choose "
+        "another --out, or go on with that version"
+    )
 
 
 def _checksum(conditions: Any, values: dict[str, Any]) -> str:

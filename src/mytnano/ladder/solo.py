@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -85,8 +86,8 @@ def check(request: Request, ways: Ways) -> None:
     for name in ways.log:
         if name not in KINDS:
             raise UserError(f"'{name}' is nothing to log to; there are {', '.join(KINDS)}")
-    if ways.checkpoint_minutes <= 0:
-        raise UserError("--checkpoint-minutes must be above zero")
+    if not 0 < ways.checkpoint_minutes < math.inf:
+        raise UserError("--checkpoint-minutes must be above zero, and a finite number")
 
 
 def finished_result(folder: Path, plan: SoloPlan | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ finds it there and goes on with it, so that a number of steps that was timed onc
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pydantic
 import torch
 
 from mytnano.config import SEMANTICS, DataConfig, RunConfig
@@ -21,7 +23,7 @@ from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
 from mytnano.errors import UserError
 from mytnano.ladder.environment import choose_device
-from mytnano.ladder.kept import read_kept, write_kept
+from mytnano.ladder.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
 from mytnano.runs.lock import LOCK, OWNER
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
@@ -122,8 +124,8 @@ def check_request(request: Request) -> None:
     given = [name for name, value in budgets.items() if value is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} are two budgets: give one of them")
-    if given and not budgets[given[0]] > 0:  # type: ignore[operator]
-        raise UserError(f"{given[0]} must be above zero")
+    if given and not 0 < budgets[given[0]] < math.inf:  # type: ignore[operator]
+        raise UserError(f"{given[0]} must be above zero, and a finite number")
     for name in request.changes:
         if name in SET_ELSEWHERE:
             raise UserError(f"{name} follows from {SET_ELSEWHERE[name]}: set it there")
@@ -160,19 +162,28 @@ def found_plan(request: Request, folder: Path) -> SoloPlan | None:
             )
         return None
     asked = request.as_json()
-    differing = [name for name in asked if asked[name] != found["request"].get(name)]
+    differing = [name for name in asked if asked[name] != found.get("request", {}).get(name)]
     if differing:
         raise UserError(
             f"{folder} holds a run of another {' and '.join(differing)}: choose another --out, or "
             "repeat the command that made it"
         )
-    config = RunConfig.model_validate(found["config"]) if found["semantics"] == SEMANTICS else None
-    if config is None or config.hash != found["hash"]:
-        raise UserError(
-            f"the run in {folder} was begun by another version, whose numbers differ from this "
-            "one's: choose another --out, or go on with that version"
-        )
-    return SoloPlan(config, found["threads"], found["pace"])
+    plan = _read_plan(found)
+    if plan is None:
+        raise another_version(f"the run in {folder}")
+    return plan
+
+
+def _read_plan(found: dict[str, Any]) -> SoloPlan | None:
+    """What a file that is whole says; None if another version wrote it."""
+    try:
+        if found["semantics"] != SEMANTICS:
+            return None
+        config = RunConfig.model_validate(found["config"])
+        plan = SoloPlan(config, found["threads"], found["pace"])
+        return plan if config.hash == found["hash"] else None
+    except (KeyError, pydantic.ValidationError):  # it lacks, or has, what this version does not
+        return None
 
 
 def make_plan(request: Request, folder: Path, say: Callable[[str], None]) -> SoloPlan:
