@@ -123,12 +123,21 @@ class Answer:
 
     def worth(self, verdict: Verdict) -> words.Worth | None:
         """The effect as a compute multiplier; None where it was not asked for or is not known."""
+        return self._worth(verdict)[0]
+
+    @property
+    def why_no_worth(self) -> list[str]:
+        """Why what was asked for as compute cannot be said so, each reason once."""
+        return list(dict.fromkeys(why for _, why in map(self._worth, self.verdicts) if why))
+
+    def _worth(self, verdict: Verdict) -> tuple[words.Worth | None, str]:
+        """An effect as compute, or why it is none."""
         if self.curve is None or verdict.verdict in UNFIT:
-            return None
+            return None, ""
         try:
-            return self.curve.worth(verdict, self.plan.arm(verdict.name).flops)
-        except UserError:
-            return None
+            return self.curve.worth(verdict, self.plan.arm(verdict.name).flops), ""
+        except UserError as error:
+            return None, str(error)
 
     def equal_time(self, verdict: Verdict) -> str:
         """What step times make of an arm: computed, not trained. Empty where nothing is known."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mytnano.designs.rates import BYTES_EXPONENT
-from mytnano.errors import UserError
 from mytnano.lab.cells import Bench, Results
 from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.tuning import Rate
@@ -142,13 +141,3 @@ def _level(
     scores = tuple(float(runs[seed]["test_bpb"]) for seed in seeds)
     mean = math.exp(sum(map(math.log, scores)) / len(scores))
     return Level(factor, arm.flops, mean, scores, lr)
-
-
-def worths(curve: Curve | None, plan: Plan, verdicts: list[Verdict]) -> tuple[list, str]:
-    """What each verdict is worth in compute, and a note where that cannot be said."""
-    if curve is None:
-        return [None] * len(verdicts), ""
-    try:
-        return [curve.worth(v, plan.arm(v.name).flops) for v in verdicts], ""
-    except UserError as error:
-        return [None] * len(verdicts), str(error)

@@ -14,7 +14,7 @@ from mytnano.config import DataConfig
 from mytnano.errors import UserError
 from mytnano.lab.answer import Answer, Sized, answer, unfit_seeds, write_results
 from mytnano.lab.cells import Bench, Results
-from mytnano.lab.curve import FACTORS, SEEDS, at, measure_curve, worths
+from mytnano.lab.curve import FACTORS, SEEDS, at, measure_curve
 from mytnano.lab.document import write_json
 from mytnano.lab.figure import write_figure
 from mytnano.lab.live import PairWatch
@@ -103,9 +103,9 @@ def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:
     found = _decided(plan, rates, bench, conditions)
     if plan.spec.multiplier:
         curve = measure_curve(plan, rates, found.runs, bench)
-        _, trouble = worths(curve, plan, list(found.verdicts))
-        notes = (*curve.notes, *([trouble] if trouble else []))
-        found = replace(found, curve=curve, notes=(*found.notes, *notes))
+        found = replace(found, curve=curve)
+        notes = (*found.notes, *curve.notes, *found.why_no_worth)
+        found = replace(found, notes=notes)
         _write(found, bench.where.out)
     for name, sized in plan.scales.items():
         found = replace(found, sizes={**found.sizes, name: _sized(name, sized, bench, say)})

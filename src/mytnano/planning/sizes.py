@@ -10,11 +10,10 @@ import numpy as np
 
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.designs.rates import BYTES_EXPONENT
 from mytnano.errors import UserError
 
 KIB, MIB = 1 << 10, 1 << 20
-BYTES_EXPONENT = -0.25
-"""As in :mod:`mytnano.designs.rates`: longer runs want lower rates."""
 
 
 @dataclass(frozen=True)
