@@ -29,6 +29,8 @@ def vocabulary(project: Project) -> str:
     if not sweep or not sweep.get("rungs"):
         return f"No vocabulary sweep is published yet: `{TUNE}` measures it into the output folder."
     note = f"Chosen: `{sweep['best']}`." if sweep.get("best") else ""
+    if sweep.get("best") == list(sweep["rungs"])[-1]:
+        note += " It is the largest that was tried, so a larger one may be better."
     return paragraphs(note, _sweep_table("vocabulary", sweep))
 
 

@@ -221,6 +221,8 @@ def depth(project: Project, budget: str) -> str:
 def _depth_cell(arm: Arm | None, key: str) -> str:
     if arm is None:
         return words.MISSING
+    if arm.status() == "diverged":  # its score, if it has one, is of no size that means anything
+        return arm.status()
     score = struck(words.number(arm.mean(key)), arm.healthy)
     return score if arm.healthy else f"{score} {arm.status()}"
 

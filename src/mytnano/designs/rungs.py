@@ -137,7 +137,8 @@ CORE = [
     ),
     Rung(
         "bpe", "characters -> trained BPE", "pre-norm", tokenizer(BEST_BPE),
-        "A byte-pair vocabulary trained on this text, of the size that validates best.",
+        "A byte-pair vocabulary trained on this text, of the size that validates best, which is "
+        "the largest that was tried.",
         "Sennrich et al. 2016; Tao et al. 2024",
         code=("text.bpe",),
     ),
