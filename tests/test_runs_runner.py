@@ -11,7 +11,7 @@ from runs_toys import read_trace, started, toy_groups, toy_job, toy_work
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.runs import jobs
-from mytnano.runs.jobs import Failed, Finished, Job, Note, Progress, Report, Started
+from mytnano.runs.jobs import Failed, Finished, Job, Note, Progress, Report, Started, carry_out
 from mytnano.runs.runner import JobQueue, run_jobs
 from mytnano.runs.store import RunFolder, finished_runs
 
@@ -275,3 +275,30 @@ def test_a_job_without_a_result_fails(tmp_path):
     summary, _ = run([[toy_job(tmp_path, "a", 0)]], 0, work)
     assert isinstance(summary.failed[0], Failed)
     assert "result.json" in summary.failed[0].sentence
+
+
+def test_a_run_killed_between_its_files_and_its_manifest_keeps_its_checkpoint(tmp_path):
+    job = toy_job(tmp_path, "a", 0)
+
+    def work(job, report):
+        (job.folder / "checkpoint.bin").write_bytes(b"after the last step")
+        toy_work(job, report)
+
+    finish, states = RunFolder.finish, []
+
+    def killed(folder):
+        states.append((folder.path / "checkpoint.bin").exists())
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(job, work, lambda event: None)
+    assert states == [True] and (job.folder / "checkpoint.bin").exists()
+    assert RunFolder.finish is finish
+    run_jobs([[job]], work, 0, 1, lambda event: None)
+    assert RunFolder(job.folder, job.hash).is_finished()
+    assert not (job.folder / "checkpoint.bin").exists()
+    (job.folder / "checkpoint.bin").write_bytes(b"left by a kill after the manifest")
+    run_jobs([[job]], work, 0, 1, lambda event: None)
+    assert not (job.folder / "checkpoint.bin").exists()

@@ -53,6 +53,27 @@ def test_an_interrupted_run_keeps_its_checkpoint_and_nothing_else(tmp_path):
     assert list(damaged.path.iterdir()) == [], "a damaged run starts from nothing"
 
 
+def test_checkpoints_stay_until_the_manifest_is_there(tmp_path, monkeypatch):
+    run = make_run(tmp_path, "a")
+    (run.path / "manifest.json").unlink()
+    refused = "checkpoint-refused.bin"
+    for name in (*store.CHECKPOINTS, refused, ".tmp-3f-half", "tokenizer/.tmp-3f-half"):
+        (run.path / name).write_bytes(b"state")
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "atomic_write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.finish()
+    assert all((run.path / name).exists() for name in store.CHECKPOINTS)
+    run.finish()
+    assert not list(run.path.glob("checkpoint*")) and run.is_finished()
+    files = json.loads((run.path / "manifest.json").read_text())["files"]
+    assert not any("checkpoint" in name or ".tmp-" in name for name in files)
+
+
 def test_a_finished_run_reads_back(tmp_path):
     run = make_run(tmp_path, "a", test_bpb=2.5)
     (run.path / "log.txt").write_text("not sealed")

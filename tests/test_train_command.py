@@ -127,6 +127,46 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(finished, path, tmp_path, mon
     same(finished[0], tmp_path / "run")
 
 
+@pytest.mark.parametrize("place", ["write_curves", "completed", "finish", "clear"])
+def test_a_run_killed_while_it_is_sealed_is_not_trained_again(
+    finished, path, tmp_path, monkeypatch, place
+):
+    request, out = toy_request(path, "optimizer=muon"), tmp_path / "run"
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder if place == "finish" else solo, place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            made(request, out)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Engine, "update", None)  # not one step is made again
+        made(request, out)
+    same(finished[0], out)
+    assert RunFolder(out).is_finished() and not list(out.glob("checkpoint*"))
+    assert not (out / "cache").exists()
+
+
+def test_a_signal_while_a_run_is_sealed_waits_for_the_manifest(path, tmp_path, monkeypatch):
+    finish = RunFolder.finish
+
+    def interrupted(run, files):
+        os.kill(os.getpid(), 2)
+        return finish(run, files)
+
+    monkeypatch.setattr(RunFolder, "finish", interrupted)
+    made(toy_request(path, bytes=2000), tmp_path)
+    assert RunFolder(tmp_path).is_finished()
+
+
+def test_what_a_killed_process_left_half_written_is_neither_in_the_way_nor_sealed(path, tmp_path):
+    (tmp_path / ".tmp-1234-plan.json").write_text("{")
+    made(toy_request(path, bytes=2000), tmp_path)
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert "model.safetensors" in files and not any(".tmp-" in name for name in files)
+
+
 def test_a_time_becomes_steps_once(path, tmp_path, monkeypatch):
     request = toy_request(path, minutes=1.0, bytes=None)
     monkeypatch.setattr(pace, "STEPS", 6)

@@ -7,6 +7,7 @@ from model_toys import words
 
 from mytnano.designs.baselines import starting_design
 from mytnano.errors import UserError
+from mytnano.training import loop
 from mytnano.training.alone import train_alone
 from mytnano.training.loop import train
 from mytnano.training.text import prepare, resolve
@@ -24,7 +25,8 @@ def design(folder, text=TEXT):
     )
 
 
-def test_it_is_the_run_of_the_loop(tmp_path):
+def test_it_is_the_run_of_the_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     config = design(tmp_path)
     found = train_alone(config, tmp_path / "runs" / "one")
     cache = tmp_path / "cache"
@@ -33,6 +35,7 @@ def test_it_is_the_run_of_the_loop(tmp_path):
     for name in ("test_bpb", "params", "config_hash", "status"):
         assert found[name] == other[name], name
     assert (tmp_path / "runs" / "one" / "model.safetensors").exists()
+    assert not list((tmp_path / "runs" / "one").glob("checkpoint*"))
 
 
 OWN = """

@@ -25,6 +25,7 @@ from loop_toys import (
 from safetensors.torch import load, save
 
 from mytnano.errors import UserError
+from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.care import Care
 from mytnano.training.checkpoint import (
@@ -66,7 +67,6 @@ def test_a_resumed_run_is_the_same_bit_for_bit(text, tmp_path, monkeypatch, case
     train(config, text, tmp_path / "parts")
     assert len(steps) == 1
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "parts"))
-    assert not (tmp_path / "parts" / NAME).exists()
 
 
 def checkpointed(text, folder, monkeypatch, **sections):
@@ -133,9 +133,19 @@ def test_a_run_without_a_good_checkpoint_starts_again(text, tmp_path, saved, mon
     steps = []
     monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
     train(config, text, tmp_path / "run")
-    assert len(steps) == STEPS and not list((tmp_path / "run").glob("checkpoint*"))
+    assert len(steps) == STEPS
     train(config, text, tmp_path / "fresh")
     assert_same(outcome(tmp_path / "run"), outcome(tmp_path / "fresh"))
+
+
+def test_a_checkpoint_stays_until_the_folder_is_sealed(text, tmp_path, saved):
+    config, newest, *_ = saved
+    (tmp_path / NAME).write_bytes(newest)
+    train(config, text, tmp_path)
+    assert (tmp_path / NAME).exists()
+    run = RunFolder(tmp_path, config.hash)
+    run.finish()
+    assert run.is_finished() and not list(tmp_path.glob("checkpoint*"))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(text, tmp_path, monkeypatch):

@@ -105,7 +105,10 @@ def finished_result(folder: Path, plan: SoloPlan | None) -> dict[str, Any] | Non
             f"the finished run in {folder} is damaged ({condition.reason}): move the folder away "
             "to repeat it, or choose another --out"
         )
-    return run.result() if condition.state == "finished" else None
+    if condition.state != "finished":
+        return None
+    clear(folder)  # after a command that was killed as soon as it had sealed
+    return run.result()
 
 
 def _made(
@@ -130,11 +133,12 @@ def _made(
     done = saved_step(folder)
     if resumed:
         say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
-    with Stop() as stop, LiveLine(config, text, console) as line:
-        care = care_of(request, ways, folder, config, line, done, stop)
-        labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
-        train(config, text, folder, line.progress, labels, care)
-    return sealed(folder, config, request)
+    with Stop() as stop:
+        with LiveLine(config, text, console) as line:
+            care = care_of(request, ways, folder, config, line, done, stop)
+            labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
+            train(config, text, folder, line.progress, labels, care)
+        return sealed(folder, config, request)
 
 
 def care_of(
@@ -163,13 +167,27 @@ def care_of(
 
 
 def sealed(folder: Path, config: RunConfig, request: Request) -> dict[str, Any]:
-    """Complete the result of a run that has been made, draw its curve, and write its manifest."""
+    """Complete the result of a run that has been made, draw its curve, and write its manifest.
+
+    Killed before the manifest is there, the same command goes on from the last step's checkpoint.
+    """
     run = RunFolder(folder, config.hash)
     write_curves(folder, request.name.replace("-", " "))
     result = completed(run, config, request)
-    shutil.rmtree(folder / CACHE, ignore_errors=True)
-    run.finish(sealed_files(folder))
+    run.finish(run.files(free=UNSEALED))
+    clear(folder)
     return result
+
+
+UNSEALED = (LOCK, OWNER, LOGS, SHARED, CACHE)
+"""What the manifest does not vouch for: locks, what recorders wrote, what goes with the end."""
+
+
+def clear(folder: Path) -> None:
+    """Delete what only an unfinished run needs: checkpoints, and the cache of its text."""
+    RunFolder(folder).drop_checkpoints()
+    for name in (CACHE, SHARED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, Any]:
@@ -187,13 +205,6 @@ def completed(run: RunFolder, config: RunConfig, request: Request) -> dict[str, 
     }
     atomic_write_json(run.path / RESULT, result)
     return result
-
-
-def sealed_files(folder: Path) -> list[str]:
-    """Files that the manifest vouches for: all but locks and what the recorders wrote."""
-    free = {LOCK, OWNER, LOGS, SHARED}
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return [path.as_posix() for path in files if path.parts[0] not in free]
 
 
 class Stop:

@@ -22,6 +22,7 @@ from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, param
 from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
 from mytnano.errors import UserError
+from mytnano.files import TEMPORARY
 from mytnano.ladder.environment import choose_device
 from mytnano.ladder.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
@@ -155,7 +156,8 @@ def found_plan(request: Request, folder: Path) -> SoloPlan | None:
     """
     found = read_kept(folder / PLAN)
     if found is None:
-        if any(path.name not in OWN for path in folder.iterdir()):
+        names = [path.name for path in folder.iterdir()]
+        if any(name not in OWN and not name.startswith(TEMPORARY) for name in names):
             raise UserError(
                 f"{folder} is not empty, and holds no {PLAN} that is whole, so it is no run to go "
                 "on with: choose another --out, or move the folder away"

@@ -143,6 +143,7 @@ def carry_out(job: Job, work: Work, send: Callable[[Event], None]) -> Finished |
     send(Started(job))
     try:
         if folder.is_finished():
+            folder.drop_checkpoints()  # of a command that was killed as soon as it had sealed
             return Finished(job, folder.result(), 0.0, reused=True)
         if note := folder.start():
             send(Note(note))

@@ -204,6 +204,7 @@ def _reuse(job: Job, hear: Callable[[Event], None]) -> bool:
     folder = RunFolder(job.folder, job.hash)
     if not folder.is_finished():
         return False
+    folder.drop_checkpoints()  # of a command that was killed as soon as it had sealed
     hear(Finished(job, folder.result(), 0.0, reused=True))
     return True
 

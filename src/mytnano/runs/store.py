@@ -11,6 +11,7 @@ folder; the last file is ``manifest.json`` with the checksum of every other. So 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -37,6 +38,9 @@ METRICS = "metrics.jsonl"
 LOG = "log.txt"
 ERROR = "error.txt"
 CHECKPOINTS = frozenset({"checkpoint.bin", "checkpoint-previous.bin"})
+"""What an interrupted run goes on from."""
+
+_DROPPED = CHECKPOINTS | {"checkpoint-refused.bin"}
 
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
@@ -96,9 +100,10 @@ class RunFolder:
     def finish(self, files: Iterable[str] | None = None) -> dict[str, Any]:
         """Seal the run: write the manifest, after which it counts as finished.
 
+        Only then are its checkpoints dropped: killed at any moment before, it goes on from them.
+
         Args:
-            files: names inside the folder, with ``/`` between parts; by default every file there
-                but ``log.txt`` and ``error.txt``, which other programs may still write to.
+            files: names inside the folder, with ``/`` between parts; by default :meth:`files`.
 
         Returns:
             The content of ``result.json``.
@@ -107,11 +112,18 @@ class RunFolder:
             FileNotFoundError: a file, or ``result.json``, is missing.
             UserError: the disk is full.
         """
-        names = sorted({*(self._files() if files is None else files), RESULT})
+        names = sorted({*(self.files() if files is None else files), RESULT})
         result = self.result()
         sums = {name: sha256_file(self.path / name) for name in names}
         atomic_write_json(self.path / MANIFEST, {"files": sums, "hash": self.hash})
+        self.drop_checkpoints()
         return result
+
+    def drop_checkpoints(self) -> None:
+        """Delete what a finished run needs no more; a folder that cannot be written is left."""
+        for name in _DROPPED:
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -126,13 +138,22 @@ class RunFolder:
         lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def _files(self) -> list[str]:
+    def files(self, free: Iterable[str] = ()) -> list[str]:
+        """Names of every file that a manifest vouches for.
+
+        Not of the manifest itself, of ``log.txt`` and ``error.txt``, which other programs may
+        still write to, of checkpoints, and of what a killed process left half-written.
+
+        Args:
+            free: further files, or whole folders, that are left out.
+        """
+        outside = _UNSEALED | _DROPPED | set(free)
+        names = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         return [
-            path.relative_to(self.path).as_posix()
-            for path in self.path.rglob("*")
-            if path.is_file()
-            and not path.name.startswith(TEMPORARY)
-            and not (path.parent == self.path and path.name in _UNSEALED)
+            name.as_posix()
+            for name in names
+            if name.parts[0] not in outside
+            and not any(part.startswith(TEMPORARY) for part in name.parts)
         ]
 
     def _move_aside(self, reason: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mytnano.config import RunConfig
 from mytnano.model.own import with_own_code
+from mytnano.training.files import drop_checkpoints
 from mytnano.training.loop import train
 from mytnano.training.text import prepare, resolve
 
@@ -35,4 +36,6 @@ def train_alone(config: RunConfig, folder: Path | str) -> dict:
     folder = Path(folder)
     cache = folder.parent / CACHE
     resolved = with_own_code(resolve(config, cache))
-    return train(resolved, prepare(resolved.data, cache), folder)
+    result = train(resolved, prepare(resolved.data, cache), folder)
+    drop_checkpoints(folder)
+    return result

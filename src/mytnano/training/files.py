@@ -32,10 +32,13 @@ def write_run(
     history: dict,
     result: dict,
 ) -> None:
-    """Write weights, curve, samples, tokenizer, config and result; then drop the checkpoints.
+    """Write weights, curve, samples, tokenizer, config and result.
+
+    The checkpoints stay: until the folder is sealed a kill would otherwise lose the whole run.
+    Whoever seals it drops them.
 
     Raises:
-        UserError: the disk is full; the checkpoints are still there.
+        UserError: the disk is full.
     """
     weights = {name: p.detach().cpu().contiguous() for name, p in engine.masters.items()}
     atomic_write_bytes(folder / WEIGHTS, save(weights, metadata={"config_hash": config.hash}))
@@ -43,6 +46,10 @@ def write_run(
     tokenizer.save(folder / TOKENIZER)
     atomic_write_json(folder / "config.json", config.model_dump())
     atomic_write_json(folder / "result.json", result)
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that needs them no more."""
     for name in CHECKPOINTS:
         (folder / name).unlink(missing_ok=True)
 

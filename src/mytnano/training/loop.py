@@ -52,7 +52,8 @@ def train(
     """Train one resolved config to its end, measure it, and write the files of the run.
 
     Continues from the folder's checkpoint if there is one of this config. Same config, same
-    numbers: on one CPU and number of threads bit for bit, interrupted or not.
+    numbers: on one CPU and number of threads bit for bit, interrupted or not. The checkpoints stay:
+    whoever seals the folder drops them, and a kill before that costs no step.
 
     Args:
         config: resolved by :func:`mytnano.training.text.resolve`.
@@ -210,7 +211,7 @@ class Run:
         )
 
     def finish(self, labels: dict) -> dict:
-        """Measure the trained model, write the run's files, drop its checkpoints."""
+        """Measure the trained model and write the run's files; its checkpoints stay."""
         config, history, engine = self.config, self.history, self.engine
         with engine.averaged():
             result = labels | describe(config, engine, self.text, self.windows, history, self.step)
