@@ -34,6 +34,15 @@ def findings(project: Project, budget: str) -> str:
     return paragraphs(bullets(line for line in lines if line), about(results))
 
 
+def standing(project: Project, budget: str) -> str:
+    """How the final design stands against what needs no training."""
+    results = published(project, budget)
+    final = results.arms.get(FINAL) if results else None
+    if results is None or final is None or not final.healthy:
+        return absent(budget)
+    return paragraphs(bullets(_of(results, final)), about(results))
+
+
 def _of(results: Results, arm: Arm | None) -> list[str]:
     """An arm's score, and how it stands against what needs no training."""
     if arm is None:

@@ -43,6 +43,7 @@ def regions() -> dict[str, Region]:
         "baselines-quick": partial(ladder.closed_form, **quick),
         "baselines-standard": partial(ladder.closed_form, **standard),
         "findings-quick": partial(findings.findings, **quick),
+        "standing-standard": partial(findings.standing, **standard),
         "findings-standard": partial(findings.findings, **standard),
         "log-quick": partial(ladder.log, **quick),
         "defects-quick": partial(ladder.defects, **quick),
