@@ -177,6 +177,35 @@ def test_without_a_verb_there_is_help(monkeypatch, capsys):
     assert all(verb in shown for verb in ("ladder", "explain", "report", "bench"))
 
 
+def help_of(monkeypatch, capsys, verb):
+    """What --help of a verb prints, in one line of words."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert mytnano(monkeypatch, verb, "--help") == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_what_the_documents_do(monkeypatch, capsys):
+    assert "Usage: mytnano claims [OPTIONS] [run] [CLAIM]..." in help_of(
+        monkeypatch, capsys, "claims"
+    )
+    assert "Optional columns: lr, flops, status, stopped" in help_of(monkeypatch, capsys, "verdict")
+    assert "hf:NAME, or shards:FOLDER" in help_of(monkeypatch, capsys, "train")
+    assert "shards:" not in help_of(monkeypatch, capsys, "ladder"), "which needs several tokenizers"
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [((), ()), (("C1",), ("C1",)), (("run", "C1", "C2"), ("run", "C1", "C2"))],
+)
+def test_words_of_claims(monkeypatch, words, given):
+    seen = []
+    monkeypatch.setattr(
+        "mytnano.claims.command.give_claims", lambda words, *rest: seen.append(words)
+    )
+    assert mytnano(monkeypatch, "claims", *words) == 0
+    assert seen == [given]
+
+
 def test_a_reader_that_leaves_gets_no_traceback():
     command = [sys.executable, "-m", "mytnano.cli", "explain", "swiglu"]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

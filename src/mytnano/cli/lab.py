@@ -50,9 +50,13 @@ def ablate(
 
 
 def claims(
-    words: Annotated[
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="run", help="Repeat the runs that the claims rest on."),
+    ] = None,
+    others: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[run] [CLAIM]...", help="Claims such as C13; none lists all."),
+        typer.Argument(metavar="CLAIM", help="Claims such as C13; none lists all."),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Everything that is known, as JSON.")
@@ -69,7 +73,8 @@ def claims(
     """
     from mytnano.claims.command import give_claims
 
-    give_claims(tuple(words or ()), json, out, device, workers, Console())
+    words = (first, *(others or ())) if first is not None else ()
+    give_claims(words, json, out, device, workers, Console())
 
 
 def verdict(
@@ -97,7 +102,7 @@ def verdict(
 ) -> None:
     """Judge the runs of any trainer: better, worse, equivalent, identical or unresolved.
 
-    Optional columns: lr, flops, status. docs/verdicts.md says what each verdict means.
+    Optional columns: lr, flops, status, stopped. docs/verdicts.md says what each verdict means.
     """
     from mytnano.stats import Rule
     from mytnano.verdicts.command import Request, give_verdicts

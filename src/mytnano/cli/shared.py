@@ -13,6 +13,13 @@ from mytnano.terminal import tell as tell
 Corpus = Annotated[
     str, typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME.")
 ]
+TrainingCorpus = Annotated[
+    str,
+    typer.Option(
+        help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, hf:NAME, or shards:FOLDER "
+        "of `mytnano shard`."
+    ),
+]
 Split = Annotated[str, typer.Option(help="documents (80/10/10 by content) or tail:FRACTION.")]
 TestFile = Annotated[Path | None, typer.Option(help="A file that is the test text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
