@@ -56,6 +56,16 @@ def test_what_was_measured(tmp_path):
     assert "this run" not in printed("stack", tmp_path / "empty")
 
 
+def test_without_results_it_is_said_where_what_was_measured_is(tmp_path):
+    last = "What was measured is not shown: give --out FOLDER, a folder of `mytnano ladder`."
+    assert printed("swiglu").rstrip().endswith(last)
+    assert "What was measured is not shown" not in printed(
+        "stack", make_folder(tmp_path, ["stack"])
+    )
+    empty = printed("stack", tmp_path / "empty").rstrip()
+    assert empty.endswith("a folder of `mytnano ladder` with results, which 'empty' is not.")
+
+
 def test_an_impossible_claim_is_said_to_be_one():
     assert "which is impossible" in printed("pre-norm")
 

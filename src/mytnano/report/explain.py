@@ -72,6 +72,7 @@ def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
         _pairs(rung, arm, parent),
         _notes(rung, arm, results),
         *_code(rung),
+        None if results else _unmeasured(folder),
     ]
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts if part is not None))
 
@@ -193,6 +194,12 @@ def _notes(rung: Rung, arm: Arm | None, results: Results | None) -> Text | None:
         lines.append("The log's text is WikiText-103, so its level is not that of another text.\n")
     lines.rstrip()
     return lines if lines.plain else None
+
+
+def _unmeasured(folder: Path | None) -> Text:
+    told = "What was measured is not shown: give --out FOLDER, a folder of `mytnano ladder`"
+    which = f" with results, which '{Path(folder).name}' is not" if folder else ""
+    return Text(f"{told}{which}.", style="dim")
 
 
 def _code(rung: Rung) -> list[RenderableType]:
