@@ -21,6 +21,7 @@ NANOCHAT = {"ffn": "relu2", "qk_norm": True, "norm_gain": False, "embedding_norm
 KINDS = {
     "llama": {},
     "llama-tied-mqa": {"tied": True, "kv_heads": 1},
+    "llama-padded": {"multiple": 128},
     "llama-geglu": {"ffn": "geglu", "rope_base": 500.0},
     "llama-glu-mha": {"ffn": "glu", "kv_heads": 4},
     "arcee-relu": {"ffn": "relu"},
@@ -133,7 +134,8 @@ def test_transformers_computes_the_same(tmp_path, kind):
     told = model.generate(**words, max_new_tokens=20, do_sample=False)[0].tolist()
     end = run.tokenizer.eod_id
     ours = start(run.tokenizer, b"We the people")
-    for step in generate(run.model, [ours], 20, stop=lambda row, id: id == end):
+    size = run.tokenizer.vocab_size
+    for step in generate(run.model, [ours], 20, stop=lambda row, id: id == end, vocabulary=size):
         ours.append(step[0])
     assert told == ours
 

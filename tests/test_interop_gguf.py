@@ -10,7 +10,12 @@ from mytnano.inference.load import load_run
 from mytnano.interop.command import export
 from mytnano.interop.gguf_file import interleaved
 
-KINDS = {"llama": {}, "llama-tied": {"tied": True, "kv_heads": 4}, "qwen3": {"qk_norm": True}}
+KINDS = {
+    "llama": {},
+    "llama-tied": {"tied": True, "kv_heads": 4},
+    "llama-padded": {"multiple": 128},
+    "qwen3": {"qk_norm": True},
+}
 
 
 @pytest.mark.parametrize(

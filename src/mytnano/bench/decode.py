@@ -73,7 +73,7 @@ def run_decode_bench(path: Path, rounds: int, out: Path, threads: int) -> dict:
         }
         for rows in BATCHES:
             with console.status(f"{rows} prompts at a time"):
-                result["batches"].append(race(run.model, peer, rows, rounds))
+                result["batches"].append(race(run, peer, rows, rounds))
     finally:
         torch.set_num_threads(before)
     atomic_write_json(out, result)
@@ -94,7 +94,7 @@ def load_peer(run, folder: Path):
     return peer
 
 
-def race(model, peer, rows: int, rounds: int) -> dict:
+def race(run, peer, rows: int, rounds: int) -> dict:
     """Time every contestant in every round, on the same prompts.
 
     ``equal`` is the share of rows whose text is the same for ours and theirs to the last token:
@@ -102,14 +102,15 @@ def race(model, peer, rows: int, rounds: int) -> dict:
     """
     import torch
 
+    model, vocabulary = run.model, run.tokenizer.vocab_size
     context = model.config.context
     prompt = max(1, context // PROMPT_SHARE)
     new = max(1, min(MOST_NEW, context - prompt))
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.config.vocab_size, (rows, prompt), generator=generator)  # (B, P)
+    ids = torch.randint(0, vocabulary, (rows, prompt), generator=generator)  # (B, P)
     writers = {
-        OURS: lambda: ours(model, ids.tolist(), new, True),
-        NAIVE: lambda: ours(model, ids.tolist(), new, False),
+        OURS: lambda: ours(model, ids.tolist(), new, True, vocabulary),
+        NAIVE: lambda: ours(model, ids.tolist(), new, False, vocabulary),
         THEIRS: lambda: theirs(peer, ids, new),
     }
     texts = {name: write() for name, write in writers.items()}  # which also warms them up
@@ -137,12 +138,14 @@ def race(model, peer, rows: int, rounds: int) -> dict:
     }
 
 
-def ours(model, prompts: list[list[int]], new: int, cached: bool) -> list[list[int]]:
+def ours(
+    model, prompts: list[list[int]], new: int, cached: bool, vocabulary: int
+) -> list[list[int]]:
     """New ids of each prompt."""
     from mytnano.inference.generate import generate
 
     rows: list[list[int]] = [[] for _ in prompts]
-    for step in generate(model, prompts, new, cached=cached):
+    for step in generate(model, prompts, new, cached=cached, vocabulary=vocabulary):
         for row, id in step.items():
             rows[row].append(id)
     return rows

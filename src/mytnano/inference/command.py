@@ -100,7 +100,8 @@ def sample(request: SampleRequest, say: Callable[[str], None]) -> None:
 def stream(run: LoadedRun, ids: list[int], tokens: int, sampling: Sampling, cached: bool):
     """Yield the text of one continuation as it comes, up to the end of the document."""
     speaker, end = Speaker(run.tokenizer), run.tokenizer.eod_id
-    for step in generate(run.model, [ids], tokens, sampling, lambda row, id: id == end, cached):
+    ended, size = (lambda row, id: id == end), run.tokenizer.vocab_size
+    for step in generate(run.model, [ids], tokens, sampling, ended, cached, size):
         if text := speaker.say(step[0]):
             yield text
     yield speaker.end()
@@ -112,7 +113,8 @@ def batch(
     """The texts of many continuations, each up to the end of its document."""
     speakers = [Speaker(run.tokenizer) for _ in starts]
     texts, end = [""] * len(starts), run.tokenizer.eod_id
-    for step in generate(run.model, starts, tokens, sampling, lambda row, id: id == end, cached):
+    ended, size = (lambda row, id: id == end), run.tokenizer.vocab_size
+    for step in generate(run.model, starts, tokens, sampling, ended, cached, size):
         for row, id in step.items():
             texts[row] += speakers[row].say(id)
     return [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]

@@ -73,6 +73,7 @@ def generate(
     sampling: Sampling = GREEDY,
     stop: Callable[[int, int], bool] = lambda row, id: False,
     cached: bool = True,
+    vocabulary: int | None = None,
 ) -> Iterator[dict[int, int]]:
     """Continue prompts by up to ``tokens`` ids each.
 
@@ -81,6 +82,8 @@ def generate(
         prompts: ids of each, at least one; they need not be equally long.
         stop: told of every (row, id); True ends that row, its id included.
         cached: keep keys and values; where a model cannot, it is read whole each time.
+        vocabulary: only the first so many ids are chosen among, as those behind them are padding;
+            None is all.
 
     Yields:
         After each step row -> new id, of the rows that have not ended.
@@ -108,6 +111,7 @@ def generate(
             logits = read_whole(model, windows, cache)  # (rows, V)
         else:
             logits = read_next(model, [ids[row][-1] for row in active], cache)  # (rows, V)
+        logits = logits[:, :vocabulary]  # (rows, ids that stand for something)
         likeliest = logits.max(-1)  # NaN if any is
         if not bool(likeliest.values.isfinite().all()):
             raise UserError("this run's predictions are not numbers: it diverged, and has no text")

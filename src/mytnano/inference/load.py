@@ -19,7 +19,7 @@ from mytnano.model.init import initialise
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
 from mytnano.text.tokenizers import load_tokenizer
-from mytnano.text.vocabulary import Tokenizer
+from mytnano.text.vocabulary import Tokenizer, padded
 
 CONFIG, RESULT, WEIGHTS, TOKENIZER = (
     "config.json",
@@ -40,7 +40,8 @@ class LoadedRun:
         config: resolved, as trained.
         result: the content of ``result.json``.
         model: fp32 weights, in evaluation mode.
-        tokenizer: its vocabulary.
+        tokenizer: its vocabulary; the model may have more ids (``data.vocab_multiple``), which are
+            padding.
     """
 
     folder: Path
@@ -116,7 +117,7 @@ def load_run(path: Path, device: str | None = None) -> LoadedRun:
         ) from None
     check_unchanged(config.model)
     tokenizer = load_tokenizer(folder / TOKENIZER)
-    if tokenizer.vocab_size != config.model.vocab_size:
+    if padded(tokenizer.vocab_size, config.data.vocab_multiple) != config.model.vocab_size:
         raise UserError(
             f"the tokenizer in '{folder}' has {tokenizer.vocab_size} ids and the model "
             f"{config.model.vocab_size}: files of different runs are mixed; repeat the run"

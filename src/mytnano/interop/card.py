@@ -47,7 +47,8 @@ def model_card(run: LoadedRun, target: Target) -> str:
         else "The tokenizer puts the end-of-document, `<|endoftext|>`, before a text, as documents "
         "start in training; `add_special_tokens=False` leaves it out.\n"
     )
-    model = config.model
+    model, size = config.model, run.tokenizer.vocab_size
+    padding = f", padded to {model.vocab_size:,}" if model.vocab_size > size else ""
     shape = (
         f"A {CLASSES[target.model_type]} of {model.layers} layers, width {model.width}, "
         f"{model.heads} query and {model.kv_heads} key/value heads."
@@ -65,7 +66,7 @@ It was trained with mytNano in windows of {model.context} tokens, and reads no f
 | | |
 | --- | --- |
 {chr(10).join(rows)}
-| vocabulary | {run.tokenizer.name}, {model.vocab_size:,} ids |
+| vocabulary | {run.tokenizer.name}, {size:,} ids{padding} |
 | corpus, split | {config.data.corpus}, {config.data.split} |
 | configuration | `{result.get("config_hash") or config.hash}` |
 

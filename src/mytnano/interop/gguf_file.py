@@ -67,6 +67,11 @@ def export_gguf(run: LoadedRun, out: Path) -> list[str]:
     with atomic_file(out) as temporary:
         write(temporary, run, target)
     notes = [f"written as a {target.model_type} of llama.cpp, in fp32, to {out}"]
+    if padding := config.vocab_size - run.tokenizer.vocab_size:
+        notes.append(
+            f"its last {padding} ids are padding, named [PAD..], which no text has: llama.cpp may "
+            "write one where the model has not learned that"
+        )
     if target.model_type == "qwen3" and config.width // config.heads != 128:
         notes.append(
             "transformers ignores this file's head size and takes 128: give it "
@@ -126,16 +131,22 @@ def write_shape(writer: Any, config: ModelConfig, name: str) -> None:
 
 
 def write_vocabulary(writer: Any, kinds: Any, run: LoadedRun) -> None:
-    """Tokens in id order, merges, and the end-of-document before every text."""
+    """Tokens in id order, merges, and the end-of-document before every text.
+
+    Every row of the table needs a token: padding gets the names that llama.cpp's own converter
+    gives it.
+    """
     library = library_tokenizer(run.tokenizer, run.folder / TOKENIZER)
     ids = library.get_vocab(with_added_tokens=True)
     end = run.tokenizer.eod_id
-    tokens = sorted(ids, key=lambda token: ids[token])
+    padding = range(end + 1, run.config.model.vocab_size)
+    tokens = [*sorted(ids, key=lambda token: ids[token]), *(f"[PAD{id}]" for id in padding)]
+    types = [kinds.CONTROL if id == end else kinds.NORMAL for id in range(end + 1)]
     merges = json.loads(library.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE_TOKENIZER)
     writer.add_token_list(tokens)
-    writer.add_token_types([kinds.CONTROL if id == end else kinds.NORMAL for id in range(end + 1)])
+    writer.add_token_types(types + [kinds.UNUSED for _ in padding])
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(end)
     writer.add_eos_token_id(end)

@@ -39,9 +39,7 @@ def export_huggingface(run: LoadedRun, out: Path) -> list[str]:
         atomic_write_text(out / "tokenizer.json", made.to_str(pretty=True))
         config = tokenizer_config(run.config.model.context)
         atomic_write_json(out / "tokenizer_config.json", config)
-    eod = run.tokenizer.eod_id
-    ends = {"bos_token_id": eod, "eos_token_id": eod}
-    atomic_write_json(out / "generation_config.json", ends)
+    atomic_write_json(out / "generation_config.json", generation_config(run))
     atomic_write_text(out / "README.md", model_card(run, target))
     atomic_write_json(out / "config.json", architecture_config(run, target))
     return notes
@@ -55,6 +53,14 @@ def exported_weights(run: LoadedRun, target: Target) -> dict[str, Tensor]:
             name: weight.detach().float().cpu().clone(memory_format=torch.contiguous_format)
             for name, weight in named.items()
         }
+
+
+def generation_config(run: LoadedRun) -> dict:
+    """The content of ``generation_config.json``: padding of the vocabulary is never written."""
+    eod = run.tokenizer.eod_id
+    padding = list(range(run.tokenizer.vocab_size, run.config.model.vocab_size))
+    quiet = {"suppress_tokens": padding} if padding else {}
+    return {"bos_token_id": eod, "eos_token_id": eod, **quiet}
 
 
 def architecture_config(run: LoadedRun, target: Target) -> dict:

@@ -132,7 +132,8 @@ class MytnanoLM(TemplateLM):
 
         ids = [[self.eot_token_id, *self.tok_encode(prompt)] for prompt in prompts]
         most = int(settings.get("max_gen_toks", self.max_gen_toks))
-        for _ in generate(self.loaded.model, ids, most, sampling, ended):
+        size = self.vocabulary.vocab_size
+        for _ in generate(self.loaded.model, ids, most, sampling, ended, vocabulary=size):
             pass
         texts = [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
         return [_cut(text, until) for text in texts]
@@ -174,11 +175,12 @@ class MytnanoLM(TemplateLM):
         for row, (_, inputs, targets) in enumerate(part):
             x[row, : len(inputs)] = torch.tensor(inputs)
             y[row, : len(targets)] = torch.tensor(targets)
-        model = self.loaded.model
-        device = model.head.weight.device
-        nats, right = head_scores(
-            model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
-        )  # (B, T) each
+        model, size = self.loaded.model, self.vocabulary.vocab_size
+        head = model.head.weight  # (V, D)
+        states, targets, cap = model(x.to(head.device)), y.to(head.device), model.config.softcap
+        nats, right = head_scores(states, head, targets, cap)  # (B, T) each
+        if size < len(head):  # greedy text has no padding, however likely it is
+            _, right = head_scores(states, head[:size], targets, cap)  # (B, T)
         every = (right.cpu() | (y == IGNORE)).all(1)  # (B,)
         return nats.double().sum(1).tolist(), every.tolist()
 

@@ -35,12 +35,17 @@ def draw(
 
 @torch.no_grad()
 def sample(
-    model: Transformer, prompt: list[int], tokens: int, temperature: float = 0.8, seed: int = 0
+    model: Transformer,
+    prompt: list[int],
+    tokens: int,
+    temperature: float = 0.8,
+    seed: int = 0,
+    vocabulary: int | None = None,
 ) -> list[int]:
     """Continue ``prompt`` by ``tokens`` ids drawn from the model's distribution at a temperature.
 
     Temperature 0 always takes the likeliest. Beyond ``model.config.context`` tokens the
-    oldest are forgotten.
+    oldest are forgotten. Ids from ``vocabulary`` on are padding, and never drawn.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
@@ -49,6 +54,6 @@ def sample(
     for _ in range(tokens):
         window = torch.tensor([ids[-model.config.context :]], device=device)  # (1, T)
         logits = model.head(model(window)[0, -1]).float().cpu()  # (V,)
-        ids.append(draw(logits, temperature, generator))
+        ids.append(draw(logits[:vocabulary], temperature, generator))
     model.train()
     return ids[len(prompt) :]

@@ -145,6 +145,14 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
+def padded(size: int, multiple: int) -> int:
+    """Ids of a model's tables for a vocabulary of ``size``, rounded up to a multiple.
+
+    The ids from ``size`` on are padding: no text has them, and they stand for nothing.
+    """
+    return -(-size // multiple) * multiple
+
+
 def single_bytes() -> list[bytes]:
     """The 256 one-byte strings in order."""
     return [bytes([value]) for value in range(256)]

@@ -149,5 +149,5 @@ def continued(model: Transformer, text: Text, prompt: str, tokens: int) -> str:
     """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed."""
     tokenizer = text.tokenizer
     ids = [tokenizer.eod_id, *tokenizer.encode(prompt.encode()).tolist()]
-    written = (id for id in sample(model, ids, tokens) if id < tokenizer.vocab_size)  # no padding
+    written = sample(model, ids, tokens, vocabulary=tokenizer.vocab_size)
     return tokenizer.decode(written).decode(errors="replace")

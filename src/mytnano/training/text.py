@@ -14,7 +14,7 @@ from mytnano.text.shard_corpus import check_tokenizer, open_shards
 from mytnano.text.shards import PREFIX, ShardStream
 from mytnano.text.stream import Stream, encode_split
 from mytnano.text.tokenizers import build_tokenizer
-from mytnano.text.vocabulary import Tokenizer
+from mytnano.text.vocabulary import Tokenizer, padded
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,11 @@ def resolve(config: RunConfig, cache: Path) -> RunConfig:
     """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens."""
     text = prepare(config.data, cache)
     context = tokens_per_window(text.train, config.data.window_bytes)
-    multiple = config.data.vocab_multiple
-    padded = -(-text.tokenizer.vocab_size // multiple) * multiple
+    size = padded(text.tokenizer.vocab_size, config.data.vocab_multiple)
     between = 0 if config.data.cross_documents else text.tokenizer.eod_id
     return config.but(
         data={"fingerprint": text.corpus.fingerprint, "end_of_document": between},
-        model={"vocab_size": padded, "context": context},
+        model={"vocab_size": size, "context": context},
     )
 
 
