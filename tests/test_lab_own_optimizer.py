@@ -8,6 +8,7 @@ from lab_toys import ask, question, where
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
+from mytnano.lab import contract_optimizer
 from mytnano.lab.contract_optimizer import check_optimizer
 from mytnano.lab.match import run_flops
 from mytnano.lab.plan import make_plan
@@ -200,9 +201,30 @@ def test_one_that_breaks_a_run_is_refused(name, words):
     assert "\n" not in str(caught.value)
 
 
-def test_ours_are_not_tested():
+def test_ours_are_not_tested(monkeypatch):
+    built = []
+
+    def engine(config):
+        built.append(config.optim.optimizer)
+        raise UserError("built")
+
+    monkeypatch.setattr(contract_optimizer, "Engine", engine)
     for name in ("adamw", "muon", "lion"):
         check_optimizer(RunConfig().but(optim={"optimizer": name}))
+    assert built == []
+    with pytest.raises(UserError, match="built"):
+        check_optimizer(design("Roles"))
+    assert built == ["./mine.py:Roles"]
+
+
+def test_of_lion_the_package_must_be_there(monkeypatch):
+    def missing():
+        raise UserError("no lion here")
+
+    monkeypatch.setattr(contract_optimizer, "lion", missing)
+    check_optimizer(RunConfig().but(optim={"optimizer": "muon"}))
+    with pytest.raises(UserError, match="no lion here"):
+        check_optimizer(RunConfig().but(optim={"optimizer": "lion"}))
 
 
 def test_groups_say_what_they_hold():

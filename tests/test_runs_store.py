@@ -5,9 +5,11 @@ import pytest
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
+from mytnano.inference import load
 from mytnano.runs import index, store
 from mytnano.runs.index import INDEX, Index
 from mytnano.runs.store import RunFolder, finished_runs
+from mytnano.training import checkpoint, files
 
 
 def make_run(out, name, config_hash="abc", **result) -> RunFolder:
@@ -21,6 +23,13 @@ def make_run(out, name, config_hash="abc", **result) -> RunFolder:
     atomic_write_json(run.path / "result.json", {"rung": name, **result})
     run.finish()
     return run
+
+
+def test_names_are_those_that_training_writes():
+    # This layer imports no torch, and training none above it: both spell the names.
+    assert {checkpoint.NAME, checkpoint.PREVIOUS} == store.CHECKPOINTS
+    assert (store.METRICS, store.CONFIG, store.RESULT) == (files.METRICS, load.CONFIG, load.RESULT)
+    assert (load.WEIGHTS, load.TOKENIZER, load.RUNS) == (files.WEIGHTS, files.TOKENIZER, store.RUNS)
 
 
 def test_a_run_is_finished_when_its_manifest_is_there(tmp_path):
