@@ -7,7 +7,7 @@ import math
 import pytest
 from ladder_toys import run_ladder, small_attention, write_text
 
-from mytnano.config import RunConfig
+from mytnano.config import DataConfig, RunConfig
 from mytnano.designs.rates import FILE as RATES
 from mytnano.errors import UserError
 from mytnano.ladder import folder, run
@@ -18,6 +18,8 @@ from mytnano.report.data import load_results
 from mytnano.runs.index import Index
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs
+from mytnano.text import shard_build
+from mytnano.text.shard_build import build_shards
 from mytnano.text.tokenizers import load_tokenizer
 from mytnano.training.text import read_corpus
 
@@ -37,6 +39,14 @@ def text(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     small_attention(monkeypatch)
+
+
+def test_shards_are_refused_before_anything_is_trained(text, tmp_path):
+    build_shards(shard_build.Request(str(text), "char", tmp_path / "s", shard_bytes=9000), 0)
+    data = DataConfig(corpus=f"shards:{tmp_path / 's'}")
+    with pytest.raises(UserError, match="several vocabularies, and shards hold one"):
+        run_ladder(text, tmp_path / "out", "bigram", data=data)
+    assert not (tmp_path / "out").exists()
 
 
 def rows(out):

@@ -1,5 +1,6 @@
 """Shards: the same ids as in memory, whole or refused, made again only where they must be."""
 
+import io
 import itertools
 import json
 import os
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_toys import HEALTHY, toy_run, words
+from rich.console import Console
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
+from mytnano.planning.shard import make
 from mytnano.text import batches, shard_build, shards, streaming
 from mytnano.text.batches import Windows
 from mytnano.text.readers import read_source
@@ -292,6 +295,14 @@ def test_what_another_command_left_is_not_touched(corpus, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="something else"):
         made(corpus, lab)
     assert json.loads((lab / "plan.json").read_text()) == {"hash": "0", "arms": {}}
+
+
+def test_the_command_says_how_to_train_on_them(corpus, tmp_path):
+    printed = io.StringIO()
+    out = tmp_path / "s"
+    make(request(corpus, out, "byte"), 0, Console(file=printed, width=60))
+    last = printed.getvalue().splitlines()[-1]
+    assert last == f"train on it with --corpus shards:{out}, in the vocabulary byte"
 
 
 def test_a_saved_tokenizer_is_used(corpus, tmp_path):

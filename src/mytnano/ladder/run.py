@@ -37,6 +37,7 @@ from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, duration, progress_display
 from mytnano.runs.store import MANIFEST, finished_runs
 from mytnano.terminal import tell
+from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
@@ -84,6 +85,11 @@ def climb(request: Request, console: Console) -> int:
     check_precision(request.precision)
     check_fleet(request.fleet)
     data = request.data
+    if data.corpus.startswith(PREFIX):  # its baselines are counted in bytes and in characters
+        raise UserError(
+            "a ladder needs its text in several vocabularies, and shards hold one: give the text "
+            "itself, or train one design on the shards with `mytnano train`"
+        )
     with console.status("reading the text"):
         corpus = read_corpus(data.corpus, data.split, data.test_file)
     say = sentences(console)

@@ -10,7 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 
 from mytnano.terminal import tell
 from mytnano.text import shard_build
-from mytnano.text.shards import SPLITS, Manifest
+from mytnano.text.shards import PREFIX, SPLITS, Manifest
 
 
 def make(request: shard_build.Request, workers: int, console: Console) -> Manifest:
@@ -66,4 +66,6 @@ def describe(out: Path, manifest: Manifest, console: Console) -> None:
             f"{split}: {tokens:,} tokens in {manifest.tokenizer}, {size:,} bytes of text, "
             f"{documents:,} documents, {len(manifest.shards[split])} shards",
         )
-    tell(console, f"train on it with data.corpus=shards:{out} and {manifest.tokenizer}")
+    tell(
+        console, f"train on it with --corpus {PREFIX}{out}, in the vocabulary {manifest.tokenizer}"
+    )
