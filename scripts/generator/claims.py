@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from generator.tables import Project, conditions, table
+from generator.tables import Project, conditions, paragraphs, table
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import Judged, judge
-from mytnano.claims.ledger import chosen
+from mytnano.claims.ledger import Part, chosen
 from mytnano.claims.show import summary
 
 FOLDER = "src/mytnano/claims/evidence"
@@ -22,18 +22,45 @@ def overview(project: Project) -> str:
     return f"Of the log's 56 claims: {summary(judged(project))}."
 
 
+UNFAIR = "†"
+
+
 def verdicts(project: Project) -> str:
     """A row a claim."""
+    evidence = Evidence(shipped=project.root / FOLDER)
     rows = [
         (
             f"[{each.claim.id}](claims/{each.claim.id}.md)",
             each.claim.says + (f" ({each.claim.printed})" if each.claim.printed else ""),
-            f"**{each.verdict}**" if each.verdict != "not run" else each.verdict,
+            _verdict(each, evidence),
             _predicted(each),
         )
         for each in judged(project)
     ]
-    return table(("claim", "the log says", "verdict", "predicted"), rows)
+    note = (
+        f"{UNFAIR} An arm that decides it, or its baseline, has a learning rate without a "
+        "[certificate](lab.md#fair-learning-rates): its page says how much that may cost."
+    )
+    return paragraphs(table(("claim", "the log says", "verdict", "predicted"), rows), note)
+
+
+def _verdict(each: Judged, evidence: Evidence) -> str:
+    if each.verdict == "not run":
+        return each.verdict
+    unfair = any(
+        finding.state in ("holds", "refuted") and _unfair(part, evidence)
+        for part, finding in zip(each.claim.parts, each.findings, strict=True)
+    )
+    return f"**{each.verdict}**{UNFAIR if unfair else ''}"
+
+
+def _unfair(part: Part, evidence: Evidence) -> bool:
+    """Whether a rate that an arm's verdict rests on is not certified."""
+    answer = evidence[part.ablation] if part.ablation else None
+    designs = (answer or {}).get("designs") or {}
+    return not all(
+        designs[name].get("lr_fair", True) for name in ("baseline", part.arm) if name in designs
+    )
 
 
 def _predicted(each: Judged) -> str:
