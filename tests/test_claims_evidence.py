@@ -193,7 +193,8 @@ def test_a_claim_as_json_names_its_evidence_and_compute(tmp_path):
     (value,) = json.loads(json.dumps(as_json([judged], evidence)))
     assert value["run_minutes"] == 2.0 and value["verdict"] == "refuted"
     assert [part["state"] for part in value["parts"]] == ["refuted", "open"]
-    assert summary([judged]) == "1 refuted; of 1 predictions 1 came true, Brier score 0.01"
+    said = "1 refuted; of 1 predictions 1 came true, Brier score 0.01"
+    assert summary([judged]) == f"{said} (one half for everything: 0.25)"
 
 
 def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):

@@ -62,7 +62,8 @@ def look_at(verb: str, words: list[str], page: str) -> None:
         assert name.endswith(".yaml") or not known(name, page) or name in [*builtin_names(), "None"]
         overrides(given["fields"] or ())
     if verb == "claims":
-        chosen(tuple(w for w in given["words"] or () if w != "run" and known(w, page)))
+        words = (given["first"] or "run", *(given["others"] or ()))
+        chosen(tuple(w for w in words if w != "run" and known(w, page)))
     if verb in ("train", "plan") and known(given["recipe"], page):
         assert given.get("size") in (None, *SIZES)
         with_settings(design_named(given["recipe"]), assignments(given["fields"] or ()))

@@ -13,6 +13,7 @@ from rich.text import Text
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import Judged, score
 from mytnano.claims.ledger import VERDICT_WORDS
+from mytnano.terminal import tell
 
 STYLES = {"holds": "green", "refuted": "red", "partly": "yellow", "not run": "dim"}
 MARKS = {"holds": "+", "refuted": "-", "open": "?", "missing": " "}
@@ -99,4 +100,4 @@ def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:
     elif judged.verdict == "not run":
         lines.append(f"`mytnano claims run {claim.id}` runs what is missing")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(console, line)
