@@ -13,12 +13,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.rungs import design
 from mytnano.errors import UserError
-from mytnano.model.transformer import GATED, Transformer
+from mytnano.model.skeleton import parameter_count
+from mytnano.model.transformer import GATED
 
 Recipe = Callable[[RunConfig], RunConfig]
 
@@ -51,6 +50,9 @@ TIED_ABOVE = 0.4
 
 VALUES_BELOW = 0.15
 """Share of the parameters up to which one table of value embeddings is affordable."""
+
+ANY_CONTEXT = 8
+"""Tokens of a window that the text has not settled: a model is not built without one."""
 
 
 def mytnano(config: RunConfig) -> RunConfig:
@@ -148,10 +150,16 @@ def _depth(model: ModelConfig, size: Size) -> int:
 
 
 def parameters(model: ModelConfig, vocabulary: int) -> int:
-    """Parameters of the model in a vocabulary, counted on the meta device."""
-    with torch.device("meta"):
-        built = Transformer(model.but(vocab_size=vocabulary, context=8))
-    return sum(p.numel() for p in built.parameters())
+    """Parameters of the model in a vocabulary.
+
+    Where the text is still to settle the window there are no positions to learn yet; no recipe
+    learns any.
+
+    Raises:
+        UserError: a user's module cannot be made.
+    """
+    context = model.context or ANY_CONTEXT
+    return parameter_count(model.but(vocab_size=vocabulary, context=context))
 
 
 def recipe_of(name: str) -> tuple[str, str] | None:

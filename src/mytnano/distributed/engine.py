@@ -28,6 +28,7 @@ from mytnano.distributed.world import World
 from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
+from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer
 from mytnano.training.engine import Engine, build_optimizer, compiled, recompute_blocks
 
@@ -46,8 +47,7 @@ class ShardedEngine(Engine):
         self.clip = config.optim.grad_clip
         self.low_precision = False  # no second copy to refresh: FSDP casts what it gathers
         self.micro_windows = config.train.micro_windows
-        with torch.device("meta"):
-            self.model = Transformer(config.model)
+        self.model = skeleton(config.model)
         shard(self.model, config, world)
         self.model.to_empty(device=world.device)
         initialise(self.model, config.train.seed, config.train.salt, put)

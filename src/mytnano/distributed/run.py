@@ -25,6 +25,7 @@ from mytnano.distributed.engine import ShardedEngine, whole
 from mytnano.distributed.world import World, is_chief, joined
 from mytnano.errors import UserError
 from mytnano.model.init import stream_seed
+from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer
 from mytnano.training.care import Care
 from mytnano.training.checkpoint import SHARED
@@ -120,8 +121,7 @@ def least_memory(config: RunConfig, ranks: int) -> int:
 
     A lower bound, so that what it refuses could not run.
     """
-    with torch.device("meta"):
-        model = Transformer(config.model)
+    model = skeleton(config.model)
     size = sum(p.numel() for p in model.parameters())
     block = max((sum(p.numel() for p in b.parameters()) for b in model.blocks), default=0)
     root = size - sum(p.numel() for p in model.blocks.parameters())

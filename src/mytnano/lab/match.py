@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.model.own import references
-from mytnano.model.transformer import Transformer
+from mytnano.model.skeleton import parameter_count
 from mytnano.training.matching import run_flops, with_flops
 
 CLOSE = 0.01
@@ -16,9 +13,7 @@ CLOSE = 0.01
 
 def parameters(config: RunConfig) -> int:
     """All parameters of a resolved run's model; a tied table counts once."""
-    # Users' modules may compute with values while they are made, which meta tensors do not have.
-    with torch.device("cpu" if references(config.model) else "meta"):
-        return sum(p.numel() for p in Transformer(config.model).parameters())
+    return parameter_count(config.model)
 
 
 def equal_flops(arm: RunConfig, flops: float) -> RunConfig:

@@ -27,6 +27,7 @@ from mytnano.config import ModelConfig, OptimConfig
 from mytnano.model import attention
 from mytnano.model.loss import CHUNK_ELEMENTS, CHUNK_ROWS, head_loss
 from mytnano.model.own import references
+from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer, documents_of, is_hidden_matrix
 
 FP32, BF16 = 4, 2
@@ -92,7 +93,7 @@ class Pass:
 
 def count_weights(model: ModelConfig) -> Weights:
     """From shapes alone; a model of a user's own parts is built."""
-    built = _build(model)
+    built = skeleton(model)
     sizes = {name: p.numel() for name, p in built.named_parameters()}
     hidden = sum(p.numel() for name, p in built.named_parameters() if is_hidden_matrix(name, p))
     blocks = [sum(p.numel() for p in block.parameters()) for block in built.blocks]
@@ -254,11 +255,6 @@ class _Storages(TorchDispatchMode):
         self.heap += size if abs(size) <= HEAP_LIMIT else 0
         if self.alive > self.most:
             self.most, self.heap_at_most = self.alive, self.heap
-
-
-def _build(model: ModelConfig) -> Transformer:
-    with torch.device("cpu" if references(model) else "meta"):
-        return Transformer(model)
 
 
 @contextlib.contextmanager

@@ -25,9 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mytnano.config import ModelConfig, OptimConfig, RunConfig, is_own
 from mytnano.errors import UserError
-from mytnano.model.own import load_class, references
+from mytnano.model.own import load_class
 from mytnano.model.scaling import adamw_rule
-from mytnano.model.transformer import TABLES, Transformer, is_hidden_matrix
+from mytnano.model.skeleton import skeleton
+from mytnano.model.transformer import TABLES, is_hidden_matrix
 
 NS_STEPS = 5
 """Newton-Schulz iterations of an update; PyTorch's default and Keller Jordan's."""
@@ -235,9 +236,7 @@ def _update_flops(model: ModelConfig, optim: OptimConfig) -> float:
     if optim.optimizer in ("adamw", "lion"):
         return 0.0
     own = is_own(optim.optimizer)
-    # Users' modules may compute with values while they are made, which meta tensors do not have.
-    with torch.device("cpu" if own or references(model) else "meta"):
-        weights = dict(Transformer(model).named_parameters())
+    weights = dict(skeleton(model, values=own).named_parameters())
     if not own:
         shapes = [sorted(p.shape) for name, p in weights.items() if is_hidden_matrix(name, p)]
         return float(sum(NS_STEPS * (4 * m * m * n + 2 * m**3) for m, n in shapes))
