@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from scale_toys import losses, run_ranks, toy_config, toy_text
 
 from mytnano.designs.scale import SCALE
 from mytnano.distributed import checkpoint
-from mytnano.distributed.run import least_memory, refusal
-from mytnano.distributed.world import World
+from mytnano.distributed.engine import ShardedEngine, whole
+from mytnano.distributed.run import SharedRun, least_memory, refusal
+from mytnano.distributed.world import World, joined
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json, sha256_file
 from mytnano.training.loop import train
+from mytnano.training.text import windows_of
 
 TOLERANCE = 1e-5
 """Largest difference of a loss in nats per token: the order of fp32 sums, and no more."""
@@ -176,3 +179,85 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
 
 def test_the_toys_config_is_of_the_tiny_recipe():
     assert toy_config(scale_toys.toy_text(), tiny=True).model.kv_heads == 2
+
+
+def test_a_rank_reads_no_windows_but_its_own():
+    text = toy_text()
+    config = toy_config(text)
+    run = SharedRun.__new__(SharedRun)
+    run.windows, run.step, read = windows_of(config, text), 3, []
+    whole, spans = run.windows.batch(3), text.train.spans
+    stream = SimpleNamespace(**{name: getattr(text.train, name) for name in ("ids", "token_at")})
+    stream.spans = lambda first, length: read.append(len(first)) or spans(first, length)
+    run.windows.stream = stream
+    shares = []
+    for rank in range(4):
+        run.world = world(4, rank)
+        shares.append(run._batch())
+    assert read == [2] * 4
+    for both, expected in zip(zip(*shares, strict=True), whole, strict=True):
+        assert (torch.cat(both).numpy() == expected).all()
+
+
+OWN = """
+import torch
+from torch import nn
+
+
+class Counts(torch.optim.Optimizer):
+    def __init__(self, groups, lr):
+        super().__init__(groups, dict(lr=lr, momentum=0.9))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            group["momentum"] *= 0.5
+            for p in group["params"]:
+                self.state[p]["seen"] = self.state[p].get("seen", 0) + 1
+                p.sub_(p.grad, alpha=group["lr"] * group["momentum"])
+
+
+class Scaled(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.up = nn.Linear(config.width, config.width, bias=False)
+        self.scale = float(torch.linspace(0, 1, 3).mean())  # not a number of a meta tensor
+
+    def forward(self, x):
+        return self.up(x) * self.scale
+"""
+
+
+def test_a_shared_checkpoint_keeps_what_a_plain_one_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    text = toy_text()
+    own = {"optimizer": "./mine.py:Counts", "ema": 0.9}
+    config = toy_config(text, optim=own, model={"ffn": "./mine.py:Scaled"})
+    windows = windows_of(config, text)
+    with joined("cpu") as here:
+        engine = ShardedEngine(config, here)
+        for step in range(4):
+            engine.gradients(*map(torch.from_numpy, windows.batch(step)))
+            engine.discard() if step == 1 else engine.update(1e-2)
+        checkpoints = checkpoint.Checkpoints(tmp_path, config.hash, here)
+        checkpoints.save(engine, 4, {})
+        checkpoints.wait()
+        fresh = ShardedEngine(config, here)
+        assert checkpoints.load(fresh).step == 4
+        for group, other in zip(
+            engine.optimizer.param_groups, fresh.optimizer.param_groups, strict=True
+        ):
+            plain = {key: value for key, value in group.items() if key != "params"}
+            assert plain == {key: value for key, value in other.items() if key != "params"}
+            assert plain["steps"] == 3 and plain["momentum"] == 0.9 / 8
+        assert fresh.updates == engine.updates == 3
+        for each in (engine, fresh):
+            each.gradients(*map(torch.from_numpy, windows.batch(4)))
+            each.update(1e-2)
+        for name, master in engine.masters.items():
+            for one, other in ((master, fresh.masters[name]),
+                               (engine.average[name], fresh.average[name])):  # fmt: skip
+                assert torch.equal(whole(one.detach()), whole(other.detach())), name
+        del engine, fresh, checkpoints, each, master, one, other, group

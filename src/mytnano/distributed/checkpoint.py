@@ -32,7 +32,13 @@ from mytnano.distributed.engine import ShardedEngine
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
 from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
-from mytnano.training.checkpoint import PLAIN, SHARED, optimizer_state
+from mytnano.training.checkpoint import (
+    PLAIN,
+    SHARED,
+    optimizer_groups,
+    optimizer_state,
+    restore_groups,
+)
 
 MANIFEST = "manifest.json"
 KEPT = 2
@@ -41,12 +47,21 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Found:
-    """A whole checkpoint: its folder, the step after which it was saved, what else it says."""
+    """A whole checkpoint.
+
+    Attributes:
+        path: its folder. step: after which it was saved. history: measured so far.
+        values: plain values of the optimizer's state, by place. groups: those of its groups.
+        updates: steps that were not skipped.
+        note: a sentence about damaged ones that were passed over.
+    """
 
     path: Path
     step: int
     history: dict
     values: dict[str, Any]
+    groups: list[dict[str, Any]]
+    updates: int
     note: str | None
 
 
@@ -78,6 +93,8 @@ class Checkpoints:
             "step": step,
             "ranks": self.world.size,
             "values": values,
+            "groups": optimizer_groups(engine),
+            "updates": engine.updates,
             "history": json.loads(json.dumps(history)),  # as it is now
         }
         writer = dcp.HuggingFaceStorageWriter(str(temporary), save_distributed=True)
@@ -186,7 +203,9 @@ def find(root: Path, config_hash: str) -> Found | None:
                 "repeat the command that began this run, or give another --out folder"
             )
         note = f"{'; '.join(damaged)}: continuing from {path.name}" if damaged else None
-        return Found(path, step, manifest["history"], manifest["values"], note)
+        groups = manifest.get("groups", [])  # which earlier versions did not write
+        updates = manifest.get("updates", step)
+        return Found(path, step, manifest["history"], manifest["values"], groups, updates, note)
     return None
 
 
@@ -244,7 +263,7 @@ def targets(engine: ShardedEngine, reader: dcp.HuggingFaceStorageReader) -> dict
 
 @torch.no_grad()
 def restore(engine: ShardedEngine, found: Found, tensors: dict[str, Tensor]) -> None:
-    """Put what :func:`state` gave into an engine."""
+    """Put what :func:`state` gave, and the manifest says besides, into an engine."""
     for place, value in {**tensors, **found.values}.items():
         kind, _, name = place.rpartition("/")
         if kind == "weight":
@@ -254,7 +273,8 @@ def restore(engine: ShardedEngine, found: Found, tensors: dict[str, Tensor]) -> 
         else:
             state = engine.optimizer.state[engine.masters[name]]
             state[kind.removeprefix("state/")] = value
-    engine.updates = found.step
+    restore_groups(engine, found.groups)
+    engine.updates = found.updates
 
 
 def said(error: BaseException, path: Path) -> str:

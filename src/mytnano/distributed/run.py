@@ -1,7 +1,7 @@
 """The one training loop, driven by many ranks.
 
-Each rank draws the same global batch, a pure function of (seed, step), and takes its contiguous
-share of the windows. So the batches do not depend on the number of ranks, and neither does the
+Which windows a step trains on is a pure function of (seed, step), and each rank reads its
+contiguous share of them. So the batches do not depend on the number of ranks, and neither does the
 loss, up to the order of sums.
 """
 
@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -192,14 +191,10 @@ class SharedRun(Run):
         return torch.from_numpy(everything).to(self.world.device)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        x, y = self.windows.batch(self.step)
-        return self._share(x), self._share(y)
-
-    def _share(self, ids: Any) -> Tensor:
-        """This rank's contiguous windows of a batch (B, T)."""
-        size = len(ids) // self.world.size
-        mine = ids[self.world.rank * size : (self.world.rank + 1) * size]
-        return torch.from_numpy(mine).to(self.world.device)
+        world = self.world
+        mine = self.windows.batch(self.step, world.rank, world.size)
+        x, y = (torch.from_numpy(ids).to(world.device) for ids in mine)  # (B / ranks, T) each
+        return x, y
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         own = self.config.model.own_code or self.config.optim.own_code

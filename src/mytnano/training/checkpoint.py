@@ -66,10 +66,7 @@ def save_checkpoint(
                 f"('{place.split('/')[1]}'), which a checkpoint cannot hold: keep tensors and "
                 "plain numbers"
             )
-    groups = [
-        {key: value for key, value in group.items() if isinstance(value, PLAIN)}
-        for group in engine.optimizer.param_groups
-    ]
+    groups = optimizer_groups(engine)
     note = {"step": str(step), "hash": config_hash, "history": json.dumps(history)}
     note |= {"numbers": json.dumps(numbers), "groups": json.dumps(groups)}
     note |= {"on_cpu": json.dumps(on_cpu), "updates": str(engine.updates)}
@@ -90,6 +87,20 @@ def optimizer_state(engine: Engine) -> list[tuple[str, Any, Tensor]]:
         for name, weight in engine.masters.items()
         for key, value in engine.optimizer.state.get(weight, {}).items()
     ]
+
+
+def optimizer_groups(engine: Engine) -> list[dict[str, Any]]:
+    """What of each of the optimizer's groups is plain: rates, and what a user's counts there."""
+    return [
+        {key: value for key, value in group.items() if isinstance(value, PLAIN)}
+        for group in engine.optimizer.param_groups
+    ]
+
+
+def restore_groups(engine: Engine, groups: list[dict[str, Any]]) -> None:
+    """Put what :func:`optimizer_groups` gave into an engine; none changes nothing."""
+    for group, saved in zip(engine.optimizer.param_groups, groups, strict=False):
+        group.update(saved)
 
 
 def load_checkpoint(
@@ -185,6 +196,4 @@ def _restore_optimizer(engine: Engine, tensors: dict[str, Tensor], header: dict[
         state[name][key] = value
     for name, weight in engine.masters.items():
         engine.optimizer.state[weight] = state[name]
-    groups = json.loads(header.get("groups", "[]"))
-    for group, saved in zip(engine.optimizer.param_groups, groups, strict=False):
-        group.update(saved)
+    restore_groups(engine, json.loads(header.get("groups", "[]")))
