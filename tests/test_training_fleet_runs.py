@@ -138,6 +138,8 @@ def test_a_killed_fleet_continues(text, made, tmp_path, monkeypatch):
         assert result["fleet"] == 2
         points = RunFolder(rest[0].folder).metrics()
         assert [point["step"] for point in points] == list(range(1, STEPS + 1))
+    for config, name in zip(configs, "012", strict=True):
+        RunFolder(tmp_path / name, config.hash).finish()  # which alone drops checkpoints
     assert not list(tmp_path.rglob(NAME))
 
 
