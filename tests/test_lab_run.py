@@ -1,16 +1,18 @@
 """Whole ablations: real ones on next to nothing, and pretended ones whose truth is known."""
 
 import csv
+import io
 import json
 import math
 import random
 from xml.etree import ElementTree
 
 import pytest
-from lab_toys import ask, pretend
+from lab_toys import ask, pretend, question
+from rich.console import Console
 
 from mytnano.errors import UserError
-from mytnano.lab.run import looks
+from mytnano.lab.run import looks, show_plan
 from mytnano.lab.spec import Spec
 from mytnano.runs.store import finished_runs
 from mytnano.stats.eprocess import fewest_pairs
@@ -158,6 +160,18 @@ def test_a_refused_question_trains_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="2 design choices"):
         ask(tmp_path, arms={"a": {"ffn": "relu", "norm": "none"}})
     assert not jobs and not (tmp_path / "out/plan.json").exists()
+
+
+def test_a_plan_alone_trains_nothing_and_leaves_the_folder_free(tmp_path, monkeypatch):
+    jobs = pretend(monkeypatch, effect(-3.0))
+    printed = io.StringIO()
+    console = Console(file=printed, width=140)
+    plan = show_plan(question(tmp_path), tmp_path / "out", console, workers=0)
+    said = printed.getvalue()
+    assert "relu: model.ffn: gelu -> relu" in said and " on this machine if every seed" in said
+    assert not jobs and not (tmp_path / "out/plan.json").exists()
+    found, _ = ask(tmp_path)
+    assert found.plan.hash == plan.hash
 
 
 def test_twins_share_the_baselines_rate(tmp_path, monkeypatch):

@@ -49,6 +49,13 @@ def test_shards_are_refused_before_anything_is_trained(text, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_plan_alone_trains_nothing(text, tmp_path):
+    said = run_ladder(text, tmp_path / "out", "bigram", plan_only=True)
+    assert "budget smoke: 1 rung, 1 run" in said and " on this machine" in said
+    assert not (tmp_path / "out/results.csv").exists()
+    assert finished_runs(tmp_path / "out") == ([], [])
+
+
 def rows(out):
     with open(out / "results.csv", newline="") as file:
         return list(csv.DictReader(file))

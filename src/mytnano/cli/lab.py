@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import Device, Fleet, Workers, split_names, tell
+from mytnano.cli.shared import Device, Fleet, PlanOnly, Workers, split_names, tell
 
 
 def ablate(
@@ -30,6 +30,7 @@ def ablate(
         bool,
         typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
     ] = False,
+    plan: PlanOnly = False,
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -37,6 +38,7 @@ def ablate(
     decide. Stopped or killed, the same command continues. docs/lab.md says how to ask.
     """
     from mytnano.lab import ablate as answered
+    from mytnano.lab import show_plan
     from mytnano.lab.spec import builtin_names, overrides, read_spec
 
     console = Console()
@@ -45,6 +47,9 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
+    if plan:
+        show_plan(question, folder, console, device, workers, fleet, **overrides(fields or []))
+        return
     answered(question, folder, console, device, workers, time, fleet, **overrides(fields or []))
     tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
 

@@ -12,6 +12,7 @@ from mytnano.cli.shared import (
     Corpus,
     Device,
     Fleet,
+    PlanOnly,
     Precision,
     Split,
     TestFile,
@@ -60,6 +61,7 @@ def ladder(
         bool,
         typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),
     ] = False,
+    plan: PlanOnly = False,
     more: Annotated[
         list[str] | None, typer.Argument(metavar="ID|GROUP", help="The same as --rungs.")
     ] = None,
@@ -86,8 +88,11 @@ def ladder(
         workers=workers,
         tune=tune,
         fleet=fleet,
+        plan_only=plan,
     )
     code = climb(request, console)
+    if plan:
+        raise typer.Exit(code)
     tell(console, f"report: {write_report(request.out)}")
     raise typer.Exit(code)
 

@@ -32,6 +32,9 @@ Workers = Annotated[
 Fleet = Annotated[
     str, typer.Option(help="Train runs of one shape together: auto (where it pays), on, off.")
 ]
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Print the plan and how long it takes here; train nothing.")
+]
 """Options that several verbs have."""
 
 

@@ -7,7 +7,7 @@
 is the whole of what ``mytnano ablate`` does; see :mod:`mytnano.lab.spec` for what may be asked.
 """
 
-from mytnano.lab.run import Answer, ablate
+from mytnano.lab.run import Answer, ablate, show_plan
 from mytnano.lab.spec import Spec, read_spec
 
-__all__ = ["Answer", "Spec", "ablate", "read_spec"]
+__all__ = ["Answer", "Spec", "ablate", "read_spec", "show_plan"]

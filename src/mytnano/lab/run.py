@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -73,7 +74,43 @@ def ablate(
     Raises:
         UserError: something to mend, in one sentence; nothing finished is lost.
     """
-    out, console = Path(out), console or Console(quiet=True)
+    console = console or Console(quiet=True)
+    with _bench(question, Path(out), console, device, workers, fleet, overrides) as bench:
+        return _answered(*bench, time)
+
+
+def show_plan(
+    question: str | Path | Mapping[str, Any] | Spec,
+    out: str | Path,
+    console: Console | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    fleet: str = "auto",
+    **overrides: Any,
+) -> Plan:
+    """Plan a design question as :func:`ablate` would, say how long it takes, and train nothing.
+
+    The folder is left free for another question. Arguments and errors are those of :func:`ablate`.
+    """
+    console = console or Console(quiet=True)
+    asked = (question, Path(out), console, device, workers, fleet, overrides)
+    with _bench(*asked, keep=False) as (plan, bench, say):
+        _show(plan, bench, say)
+        return plan
+
+
+@contextlib.contextmanager
+def _bench(
+    question: str | Path | Mapping[str, Any] | Spec,
+    out: Path,
+    console: Console,
+    device: str,
+    workers: int | None,
+    fleet: str,
+    overrides: Mapping[str, Any],
+    keep: bool = True,
+) -> Iterator[tuple[Plan, Bench, Say]]:
+    """The plan, what trains its runs, and a way to say things, while the folder is held."""
     spec = read_spec(question, **overrides)
     data = DataConfig(corpus=spec.corpus, split=spec.split)
     device = choose_device(device)
@@ -86,16 +123,21 @@ def ablate(
         where = Where(data, out, settled_precision(out, device), device)
         plan = make_plan(spec, where)
         where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say))
-        _keep(plan, out)
+        if keep:
+            _keep(plan, out)
         speed = tokens_per_second(where.precision, device, 1)
         bench = Bench(where, count_workers(workers, device, where.fleet), speed, console)
         with one_thread_if((bench.workers == 0 or where.fleet) and device == "cpu"):
-            return _answered(plan, bench, say, time)
+            yield plan, bench, say
+
+
+def _show(plan: Plan, bench: Bench, say: Say) -> None:
+    print_plan(plan, bench.console)
+    say(f"about {duration(longest(plan, bench))} on this machine if every seed is needed")
 
 
 def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:
-    print_plan(plan, bench.console)
-    say(f"about {duration(longest(plan, bench))} on this machine if every seed is needed")
+    _show(plan, bench, say)
     conditions = environment(bench.where.device, bench.where.precision)
     conditions |= {"fleet": LARGEST} if bench.where.fleet else {}
     rates = bench.rates(plan)

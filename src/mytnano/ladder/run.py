@@ -58,6 +58,7 @@ class Request:
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         tune: repeat the sweeps on this corpus at this budget first, and use what they find.
         fleet: ``auto``, ``on`` or ``off``: whether runs of one shape train together.
+        plan_only: print the plan and train nothing.
     """
 
     budget: str
@@ -70,6 +71,7 @@ class Request:
     workers: int | None = None
     tune: bool = False
     fleet: str = "auto"
+    plan_only: bool = False
 
 
 def climb(request: Request, console: Console) -> int:
@@ -118,6 +120,8 @@ def climb(request: Request, console: Console) -> int:
                 wanted = to_tune(rungs)
                 searches = planned(sweep, wanted)
             announce(groups, searches, budget, sweep, say)
+            if request.plan_only:
+                return 0
             where = tune_into(sweep, wanted, conditions, say)
             if wanted:
                 groups = plan(rungs, budget, request.seeds, where, speed, say)
