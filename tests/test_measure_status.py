@@ -162,6 +162,7 @@ PLANTED = {
         "model": HEALTHY,
         "optim": {"lr": 5e-3, "schedule": "cosine"},
     },
+    "undertrained: hardly begun": {"steps": 30, "model": HEALTHY, "optim": {"lr": 1e-6}},
     "healthy": {"steps": 150, "model": HEALTHY, "optim": {"lr": 5e-3}},
     "healthy: bag of words": {
         "steps": 200,

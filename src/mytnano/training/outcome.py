@@ -101,15 +101,17 @@ def gather_evidence(
         else tuple(status.context_kl_bits(model, text.validation, k) for k in (0, 1))
     )
     curve = [p["validation_bpb"] for p in history["points"] if p["validation_bpb"] is not None]
-    uniform = len(held[0]) * math.log(config.model.vocab_size) * to_bits
+    # Text differs in how many tokens its bytes make, so the curve's text has a uniform of its own.
+    curve_held, curve_size = pairs_of(text.validation, config.train.curve_bytes)
+    per_token = math.log2(config.model.vocab_size)
     return status.Evidence(
         sees=status.visible_tokens(config.model),
         model_bpb=bpb,
-        uniform_bpb=uniform,
+        uniform_bpb=per_token * len(held[0]) / size,
         unigram_bpb=bigram.unigram.nats(held[1]) * to_bits,
         bigram_bpb=bigram.nats(*held) * to_bits,
         kl_bits=replaced,
-        falling=status.still_falling(curve, uniform),
+        falling=status.still_falling(curve, per_token * len(curve_held[0]) / curve_size),
     )
 
 
