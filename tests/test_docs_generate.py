@@ -38,11 +38,16 @@ def line_of(text, start):
     return next(line for line in text.splitlines() if line.startswith(start))
 
 
-LEDGER = ("claims-overview", "claims-verdicts", "claims-wanting")
+LEDGER = (
+    "claims-overview", "claims-verdicts", "claims-wanting", "claims-depth", "claims-vocabularies",
+    "lab-evidence",
+)  # fmt: skip
 """Regions over all claims: what each rests on, and where it was made, is in claims-sources."""
 
 
-WITHOUT_RESULTS = ("constants", "budgets", "dependencies", "other-rungs", "groups")
+WITHOUT_RESULTS = (
+    "constants", "budgets", "dependencies", "other-rungs", "groups", "lab-small", "lab-questions",
+)  # fmt: skip
 """Regions about the source tree and what is planned."""
 
 

@@ -50,7 +50,9 @@ def evidence(project: Project) -> str:
     ]  # fmt: skip
     if not rows:
         return "None is published in this tree: `mytnano claims run CLAIM` makes them."
-    return table(("question", "arm", "verdict", "difference in BPB", "pairs"), rows, ("pairs",))
+    header = ("question", "arm", "verdict", "difference in BPB", "pairs")
+    where = "Machine, date and commit of each stand with [the claims](claims.md#evidence)."
+    return paragraphs(table(header, rows, ("pairs",)), where)
 
 
 def answers(project: Project) -> str:

@@ -70,13 +70,8 @@ def headline_figure(project: Project, budget: str) -> str | None:
     return standalone(str(ladder_figure(results, core, compare.lowest(core))))
 
 
-def headline(
-    project: Project, budget: str, images: str = "docs/img", conditions: bool = True
-) -> str:
-    """The figure with what it shows; ``images`` is where it lies, from the document.
-
-    ``conditions`` are left out where they stand below already.
-    """
+def headline(project: Project, budget: str, images: str = "docs/img") -> str:
+    """The figure with what it shows; ``images`` is where it lies, from the document."""
     results = published(project, budget)
     if results is None:
         return absent(budget)
@@ -88,7 +83,7 @@ def headline(
         "Every dot is one seed, the upright bar their mean; dashed lines are closed-form baselines "
         "fitted on the bytes that the runs saw. A struck circle is a run that is not healthy."
     )
-    return paragraphs(picture, caption, *([about(results)] if conditions else []))
+    return paragraphs(picture, caption, about(results))
 
 
 def ladder(project: Project, budget: str, groups: tuple[str, ...], page: str) -> str:

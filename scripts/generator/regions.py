@@ -35,7 +35,7 @@ def regions() -> dict[str, Region]:
     quick, standard = {"budget": "quick"}, {"budget": "standard"}
     core, more = ("core",), ("as-logged", "long")
     named: dict[str, Region] = {
-        "headline": partial(ladder.headline, **quick, conditions=False),
+        "headline": partial(ladder.headline, **quick),
         "headline-site": partial(ladder.headline, **quick, images="img"),
         "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=HERE),
         "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),

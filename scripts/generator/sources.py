@@ -43,7 +43,7 @@ def _run_minutes(project: Project) -> str:
     """How long the published ladder's runs took, where nobody timed the whole command."""
     found = project.read("results/ladder/quick/results.json")
     if not found:
-        return "Nothing has been timed in this tree."
+        return "Nothing has been timed in this tree: `make ladder` prints a plan with its minutes."
     minutes = sum(run["seconds"] for run in found["runs"]) / 60
     return (
         f"The {len(found['runs'])} runs of the ladder below took {minutes:.0f} minutes of one "
