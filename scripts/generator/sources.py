@@ -47,7 +47,8 @@ def _run_minutes(project: Project) -> str:
     minutes = sum(run["seconds"] for run in found["runs"]) / 60
     return (
         f"The {len(found['runs'])} runs of the ladder below took {minutes:.0f} minutes of one "
-        f"core, so about {minutes / 2:.0f} minutes on two. {conditions(found['environment'])}"
+        f"core, so about {minutes / 2:.0f} minutes on two; the baselines come on top. "
+        f"{conditions(found['environment'])}"
     )
 
 
