@@ -17,6 +17,7 @@ from mytnano.distributed.run import SharedRun, least_memory, refusal
 from mytnano.distributed.world import World, joined
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json, sha256_file
+from mytnano.run_files import SHARED
 from mytnano.training.loop import train
 from mytnano.training.text import windows_of
 
@@ -51,10 +52,10 @@ def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
     )
     assert "a: stopped here" in said
     assert "is a checkpoint of another configuration" in said
-    kept = sorted(path.name for path in (tmp_path / "a" / checkpoint.SHARED).iterdir())
+    kept = sorted(path.name for path in (tmp_path / "a" / SHARED).iterdir())
     assert kept == ["step-00000003", "step-00000006"]
     assert close(losses(tmp_path / "b"), expected)
-    assert not (tmp_path / "b" / checkpoint.SHARED).exists()
+    assert not (tmp_path / "b" / SHARED).exists()
     one, two = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("alone", "b"))
     assert two["ranks"] == 2
     for name in ("test_bpb", "validation_bpb"):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_toys import make_row
 
+from mytnano import words
 from mytnano.designs.rungs import RUNGS, difference
-from mytnano.report import compare, words
+from mytnano.report import compare
 from mytnano.report.data import Arm, Run
 from mytnano.report.defects import DEFECTS
 from mytnano.svg import power_of_ten, spread

@@ -5,11 +5,10 @@ import pytest
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.inference import load
+from mytnano.run_files import CHECKPOINTS
 from mytnano.runs import index, store
 from mytnano.runs.index import INDEX, Index
 from mytnano.runs.store import RunFolder, finished_runs
-from mytnano.training import checkpoint, files
 
 
 def make_run(out, name, config_hash="abc", **result) -> RunFolder:
@@ -23,13 +22,6 @@ def make_run(out, name, config_hash="abc", **result) -> RunFolder:
     atomic_write_json(run.path / "result.json", {"rung": name, **result})
     run.finish()
     return run
-
-
-def test_names_are_those_that_training_writes():
-    # This layer imports no torch, and training none above it: both spell the names.
-    assert {checkpoint.NAME, checkpoint.PREVIOUS} == store.CHECKPOINTS
-    assert (store.METRICS, store.CONFIG, store.RESULT) == (files.METRICS, load.CONFIG, load.RESULT)
-    assert (load.WEIGHTS, load.TOKENIZER, load.RUNS) == (files.WEIGHTS, files.TOKENIZER, store.RUNS)
 
 
 def test_a_run_is_finished_when_its_manifest_is_there(tmp_path):
@@ -48,12 +40,12 @@ def test_a_run_is_finished_when_its_manifest_is_there(tmp_path):
 def test_an_interrupted_run_keeps_its_checkpoint_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path / "runs" / "a", "abc")
     run.start()
-    for name in store.CHECKPOINTS:
+    for name in CHECKPOINTS:
         (run.path / name).write_bytes(b"state")
     (run.path / "tokenizer").mkdir()
     (run.path / "link").symlink_to(tmp_path, target_is_directory=True)
     run.start()
-    assert {path.name for path in run.path.iterdir()} == store.CHECKPOINTS
+    assert {path.name for path in run.path.iterdir()} == set(CHECKPOINTS)
     assert tmp_path.exists()
     damaged = make_run(tmp_path, "b")
     (damaged.path / "checkpoint.bin").write_bytes(b"of a damaged run")
@@ -66,7 +58,7 @@ def test_checkpoints_stay_until_the_manifest_is_there(tmp_path, monkeypatch):
     run = make_run(tmp_path, "a")
     (run.path / "manifest.json").unlink()
     refused = "checkpoint-refused.bin"
-    for name in (*store.CHECKPOINTS, refused, ".tmp-3f-half", "tokenizer/.tmp-3f-half"):
+    for name in (*CHECKPOINTS, refused, ".tmp-3f-half", "tokenizer/.tmp-3f-half"):
         (run.path / name).write_bytes(b"state")
 
     def killed(path, value):
@@ -76,7 +68,7 @@ def test_checkpoints_stay_until_the_manifest_is_there(tmp_path, monkeypatch):
         patch.setattr(store, "atomic_write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             run.finish()
-    assert all((run.path / name).exists() for name in store.CHECKPOINTS)
+    assert all((run.path / name).exists() for name in CHECKPOINTS)
     run.finish()
     assert not list(run.path.glob("checkpoint*")) and run.is_finished()
     files = json.loads((run.path / "manifest.json").read_text())["files"]

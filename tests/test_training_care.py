@@ -15,12 +15,10 @@ from loop_toys import (
 )
 
 from mytnano.errors import UserError
+from mytnano.run_files import CHECKPOINT, SAMPLES
 from mytnano.training import loop
 from mytnano.training.care import Care
-from mytnano.training.checkpoint import (
-    NAME,
-    read_checkpoint,
-)
+from mytnano.training.checkpoint import read_checkpoint
 from mytnano.training.engine import Engine
 from mytnano.training.loop import train
 
@@ -86,7 +84,7 @@ def test_steps_that_all_break_stop_the_run_with_its_state_saved(text, tmp_path, 
         broken_batches(patched, range(10, 100))
         with pytest.raises(UserError, match=r"stopped after step 15: 5 steps in a row.*lr=0\.001"):
             train(config, text, tmp_path)
-    tensors, header = read_checkpoint(tmp_path / NAME, config.hash)
+    tensors, header = read_checkpoint(tmp_path / CHECKPOINT, config.hash)
     assert header["step"] == "15" and all(tensor.isfinite().all() for tensor in tensors.values())
     run = stepped(config, text, tmp_path)
     assert run.guard.state["skipped"] == 5 and run.history["points"][-1]["step"] == STEPS
@@ -101,7 +99,7 @@ def test_asked_to_stop_it_saves_and_goes_on_where_it_was(text, tmp_path):
         train(config, text, tmp_path / "parts", care=care)
     assert [point["step"] for point in heard.points] == [1, 2, 3, 4, 5, 6, 7]
     assert heard.closed == [None]
-    assert read_checkpoint(tmp_path / "parts" / NAME, config.hash)[1]["step"] == "7"
+    assert read_checkpoint(tmp_path / "parts" / CHECKPOINT, config.hash)[1]["step"] == "7"
     heard = Heard()
     parts = stepped(config, text, tmp_path / "parts", Care(recorders=[heard]))
     assert [point["step"] for point in heard.points] == list(range(8, STEPS + 1))
@@ -116,7 +114,7 @@ def test_samples_are_written_on_the_way_and_change_nothing(text, tmp_path, monke
     sampled = stepped(config, text, tmp_path, care)
     assert_same_steps(stepped(config, text, tmp_path / "plain"), sampled)
     result = sampled.finish({})
-    lines = (tmp_path / loop.SAMPLES).read_text().splitlines()
+    lines = (tmp_path / SAMPLES).read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     assert [s["step"] for s in samples] == [6, 6, 12, 12, 18, 18, 24, 24]
     assert samples == heard.samples and len({s["text"] for s in samples}) > 2

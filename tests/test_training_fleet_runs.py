@@ -7,9 +7,10 @@ import pytest
 from model_toys import HEALTHY, alphabet_tokenizer, text_of, toy_run, words
 from safetensors.torch import load_file
 
+from mytnano.run_files import CHECKPOINT
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop, outcome
-from mytnano.training.checkpoint import NAME, save_checkpoint
+from mytnano.training.checkpoint import save_checkpoint
 from mytnano.training.fleet_train import Entry, train_fleet
 from mytnano.training.loop import train
 
@@ -140,7 +141,7 @@ def test_a_killed_fleet_continues(text, made, tmp_path, monkeypatch):
         assert [point["step"] for point in points] == list(range(1, STEPS + 1))
     for config, name in zip(configs, "012", strict=True):
         RunFolder(tmp_path / name, config.hash).finish()  # which alone drops checkpoints
-    assert not list(tmp_path.rglob(NAME))
+    assert not list(tmp_path.rglob(CHECKPOINT))
 
 
 def test_a_run_begun_alone_goes_on_in_a_fleet(text, made, tmp_path, monkeypatch):

@@ -25,13 +25,11 @@ from loop_toys import (
 from safetensors.torch import load, save
 
 from mytnano.errors import UserError
+from mytnano.run_files import CHECKPOINT, PREVIOUS, REFUSED
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.care import Care
 from mytnano.training.checkpoint import (
-    NAME,
-    PREVIOUS,
-    REFUSED,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -75,7 +73,7 @@ def checkpointed(text, folder, monkeypatch, **sections):
         interrupt(patched, 9)
         with pytest.raises(Interrupted):
             train(config, text, folder)
-    return config, folder / NAME
+    return config, folder / CHECKPOINT
 
 
 def damaged(data, damage, foreign):
@@ -108,7 +106,7 @@ def saved(text, tmp_path_factory):
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "foreign", "not ours"])
 def test_a_checkpoint_that_cannot_be_trusted_is_not_used(text, tmp_path, saved, damage):
     config, newest, before, foreign = saved
-    path, previous = tmp_path / NAME, tmp_path / PREVIOUS
+    path, previous = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
     path.write_bytes(newest)
     previous.write_bytes(before)
     assert load_checkpoint(tmp_path, Engine(config), config.hash)[0] == 9
@@ -129,7 +127,7 @@ def test_a_checkpoint_that_cannot_be_trusted_is_not_used(text, tmp_path, saved, 
 def test_a_run_without_a_good_checkpoint_starts_again(text, tmp_path, saved, monkeypatch):
     config, newest, *_ = saved
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / NAME).write_bytes(newest[:-1])
+    (tmp_path / "run" / CHECKPOINT).write_bytes(newest[:-1])
     steps = []
     monkeypatch.setattr(Engine, "update", counting(Engine.update, steps))
     train(config, text, tmp_path / "run")
@@ -140,9 +138,9 @@ def test_a_run_without_a_good_checkpoint_starts_again(text, tmp_path, saved, mon
 
 def test_a_checkpoint_stays_until_the_folder_is_sealed(text, tmp_path, saved):
     config, newest, *_ = saved
-    (tmp_path / NAME).write_bytes(newest)
+    (tmp_path / CHECKPOINT).write_bytes(newest)
     train(config, text, tmp_path)
-    assert (tmp_path / NAME).exists()
+    assert (tmp_path / CHECKPOINT).exists()
     run = RunFolder(tmp_path, config.hash)
     run.finish()
     assert run.is_finished() and not list(tmp_path.glob("checkpoint*"))
@@ -180,7 +178,7 @@ def test_a_checkpoint_between_two_points_of_the_curve_keeps_their_losses(text, t
                 run._advance()
             run.save()
             torch.manual_seed(stop)
-        states.append(read_checkpoint(folder / NAME, config.hash))
+        states.append(read_checkpoint(folder / CHECKPOINT, config.hash))
         runs.append(stepped(config, text, folder, Care(log_points=3)))
     for name, tensor in states[0][0].items():
         assert torch.equal(tensor, states[1][0][name]), name
@@ -255,12 +253,12 @@ def test_a_checkpoint_of_the_version_before_is_still_used(text, tmp_path):
     engine.gradients(x, x.roll(1))
     engine.update(1e-2)
     save_checkpoint(tmp_path, engine, 1, config.hash, {})
-    data = (tmp_path / NAME).read_bytes()[32:]
+    data = (tmp_path / CHECKPOINT).read_bytes()[32:]
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     tensors = {name.removeprefix("state/"): tensor for name, tensor in load(data).items()}
     note = {key: header[key] for key in ("step", "hash", "history")}
     old = save(tensors, metadata=note)
-    (tmp_path / NAME).write_bytes(hashlib.sha256(old).digest() + old)
+    (tmp_path / CHECKPOINT).write_bytes(hashlib.sha256(old).digest() + old)
     fresh = Engine(config)
     assert load_checkpoint(tmp_path, fresh, config.hash)[0] == 1
     for each in (engine, fresh):

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from generator.tables import Project, conditions, paragraphs, plain, table
+from mytnano import words
 from mytnano.bench.shapes import SHAPES, Shape
-from mytnano.report import words
 
 
 def _found(project: Project, kind: str) -> Iterable[tuple[str, dict[str, Any]]]:

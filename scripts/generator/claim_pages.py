@@ -16,6 +16,7 @@ import yaml
 from generator.claim_figure import claim_figure
 from generator.claims import FOLDER, judged
 from generator.tables import Project, bullets, conditions, paragraphs, plain, table
+from mytnano import words
 from mytnano.claims import figures, measured
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.figures import ROUNDING, log
@@ -23,7 +24,6 @@ from mytnano.claims.judge import TWINS, Judged, needed
 from mytnano.claims.ledger import Claim, Part, planned_minutes, question_file
 from mytnano.claims.show import MARKS
 from mytnano.lab.spec import Spec, read_spec
-from mytnano.report import words
 
 PAGES = "docs/claims"
 IMAGES = "docs/img/claims"

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from generator.tables import Project, conditions, paragraphs, table
+from mytnano import words
 from mytnano.designs.budgets import BATCH_WINDOWS, BUDGETS, MIB
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import RUNGS, select
-from mytnano.report import words
 
 DESIGNS = "src/mytnano/designs"
 TUNE = "mytnano ladder --tune"

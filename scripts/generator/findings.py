@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from generator.ladder import FITS, about, absent, published
 from generator.tables import Project, bullets, paragraphs
-from mytnano.report import compare, words
+from mytnano import words
+from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.figures import BASELINE_NAMES
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from generator.ladder import about, struck
 from generator.tables import Project, paragraphs, table
+from mytnano import words
 from mytnano.designs.budgets import BUDGETS, MIB
 from mytnano.designs.families import EXTENDED
 from mytnano.designs.groups import WIDER_GROUPS, Group, rate_of
 from mytnano.designs.rungs import KNOWN
-from mytnano.report import words
 from mytnano.report.data import Results, load_results
 from mytnano.report.groups import view, was_run
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from generator.tables import Project, bullets, conditions, paragraphs, plain, table
+from mytnano import words
 from mytnano.config import SEMANTICS
-from mytnano.report import compare, words
+from mytnano.report import compare
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS
 from mytnano.report.figures import BASELINE_NAMES, ladder_figure, short_tokenizer

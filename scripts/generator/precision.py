@@ -6,7 +6,7 @@ import statistics
 
 from generator.ladder import about, folder_of
 from generator.tables import Project, paragraphs, table
-from mytnano.report import words
+from mytnano import words
 from mytnano.report.data import Results, Run, load_results
 
 FOLDER = "results/precision"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from generator.ladder import COMMANDS, absent, published, struck
 from generator.tables import Project, bullets, paragraphs, plain, table
+from mytnano import words
 from mytnano.designs.rungs import DEPTH_RATES, DEPTHS, GROUPS, RUNGS, Rung
-from mytnano.report import compare, words
+from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.explain import code_of
 

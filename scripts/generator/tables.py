@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.errors import UserError
-from mytnano.report.words import MISSING
+from mytnano.words import MISSING
 
 
 @dataclass(frozen=True)

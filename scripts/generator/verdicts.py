@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from generator.tables import Project, conditions, paragraphs, table
-from mytnano.report import words
+from mytnano import words
 
 FILE = "results/stats/null.json"
 TWINS = "results/stats/twins.json"

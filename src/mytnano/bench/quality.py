@@ -35,6 +35,7 @@ from mytnano.bench.steps import nanogpt_module
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.environment import environment
+from mytnano.run_files import CONFIG, RESULT
 
 TAIL = 0.1
 """Share of the text, at its end, that is the test."""
@@ -154,8 +155,8 @@ def race_ours(folder: Path, out: Path, minutes: float) -> dict[str, Any]:
     words += command(folder / "head.txt", folder / "tail.txt", out, minutes)
     with tempfile.TemporaryDirectory() as cold:
         seconds = _timed(words, folder, {"TORCHINDUCTOR_CACHE_DIR": cold})
-    found = json.loads((out / "result.json").read_text())
-    precision = json.loads((out / "config.json").read_text())["train"]["precision"]
+    found = json.loads((out / RESULT).read_text())
+    precision = json.loads((out / CONFIG).read_text())["train"]["precision"]
     return {"seconds": seconds, "bpb": found["test_bpb"], "precision": precision}
 
 

@@ -31,16 +31,15 @@ from torch import Tensor
 from mytnano.distributed.engine import ShardedEngine
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
-from mytnano.files import TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.files import MANIFEST, TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.run_files import SHARED
 from mytnano.training.checkpoint import (
     PLAIN,
-    SHARED,
     optimizer_groups,
     optimizer_state,
     restore_groups,
 )
 
-MANIFEST = "manifest.json"
 KEPT = 2
 """Checkpoints that are kept: should the last one be damaged, there is one before it."""
 

@@ -26,8 +26,8 @@ from mytnano.errors import UserError
 from mytnano.model.init import stream_seed
 from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer
+from mytnano.run_files import SHARED
 from mytnano.training.care import Care
-from mytnano.training.checkpoint import SHARED
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
 from mytnano.training.loop import OnProgress, Run

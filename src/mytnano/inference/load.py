@@ -18,16 +18,10 @@ from mytnano.files import MANIFEST, folder_condition
 from mytnano.model.init import initialise
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
+from mytnano.run_files import CONFIG, RESULT, RUNS, TOKENIZER, WEIGHTS
 from mytnano.text.tokenizers import load_tokenizer
 from mytnano.text.vocabulary import Tokenizer, padded
 
-CONFIG, RESULT, WEIGHTS, TOKENIZER = (
-    "config.json",
-    "result.json",
-    "model.safetensors",
-    "tokenizer",
-)
-RUNS = "runs"
 MOST_NAMES = 30
 
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from mytnano.config import ModelConfig
 from mytnano.errors import UserError
 from mytnano.files import atomic_file
-from mytnano.inference.load import TOKENIZER, LoadedRun
+from mytnano.inference.load import LoadedRun
 from mytnano.interop.architectures import Target, find_target, is_tied
 from mytnano.interop.huggingface import exported_weights
 from mytnano.interop.tokenizer_json import library_tokenizer
 from mytnano.model.norms import EPS
+from mytnano.run_files import TOKENIZER
 
 NAMES = {
     "self_attn.q_proj": "attn_q",

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
-from mytnano.inference.load import TOKENIZER, LoadedRun
+from mytnano.inference.load import LoadedRun
 from mytnano.interop.architectures import CLASSES, Target, find_target
 from mytnano.interop.card import model_card
 from mytnano.interop.tokenizer_json import library_tokenizer, tokenizer_config, why_none
+from mytnano.run_files import CONFIG, TOKENIZER, WEIGHTS
 
 
 def export_huggingface(run: LoadedRun, out: Path) -> list[str]:
@@ -30,7 +31,7 @@ def export_huggingface(run: LoadedRun, out: Path) -> list[str]:
         raise UserError(f"'{out}' is there already and not an empty folder: give a new one")
     notes = [f"exported as {CLASSES[target.model_type]} of transformers to {out}"]
     weights = exported_weights(run, target)
-    atomic_write_bytes(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+    atomic_write_bytes(out / WEIGHTS, save(weights, metadata={"format": "pt"}))
     if reason := why_none(run.tokenizer):
         run.tokenizer.save(out / TOKENIZER)
         notes.append(f"without AutoTokenizer: {reason}")
@@ -41,7 +42,7 @@ def export_huggingface(run: LoadedRun, out: Path) -> list[str]:
         atomic_write_json(out / "tokenizer_config.json", config)
     atomic_write_json(out / "generation_config.json", generation_config(run))
     atomic_write_text(out / "README.md", model_card(run, target))
-    atomic_write_json(out / "config.json", architecture_config(run, target))
+    atomic_write_json(out / CONFIG, architecture_config(run, target))
     return notes
 
 

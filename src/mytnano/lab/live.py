@@ -18,9 +18,10 @@ from rich.text import Text
 
 from mytnano.lab.plan import Plan
 from mytnano.runs.jobs import Event, Finished
-from mytnano.runs.progress import Tracker, duration
+from mytnano.runs.progress import Tracker
 from mytnano.stats import eprocess
 from mytnano.stats.differences import log_percent, percent
+from mytnano.words import duration
 
 
 class Watch(Protocol):

@@ -31,12 +31,12 @@ from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone
 from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.run import one_thread_if, sentences
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import duration
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
+from mytnano.words import duration
 
 Say = Callable[[str], None]
 

@@ -14,8 +14,8 @@ from mytnano.designs.rungs import BEST_BPE, KNOWN, Rung, design
 from mytnano.errors import UserError
 from mytnano.ladder.estimate import run_seconds
 from mytnano.ladder.fleets import as_member
+from mytnano.run_files import RUNS
 from mytnano.runs.jobs import Job, Report
-from mytnano.runs.store import RUNS
 from mytnano.text.bpe import VocabularyTooLarge
 from mytnano.text.corpus import Corpus
 from mytnano.training.loop import train

@@ -21,9 +21,10 @@ from mytnano.planning.law import Run
 from mytnano.planning.sizes import Ladder, Size, config_of, ladder_named, learning_rate
 from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import Tracker, duration, progress_display
+from mytnano.runs.progress import Tracker, progress_display
 from mytnano.runs.runner import run_jobs
 from mytnano.training.text import read_corpus, resolve
+from mytnano.words import duration
 
 TUNING_SEED = 1000
 """No run of the ladder has it: a choice made on a seed flatters that seed."""

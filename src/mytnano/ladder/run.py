@@ -34,13 +34,14 @@ from mytnano.ladder.table import print_table
 from mytnano.runs.index import Index
 from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import Tracker, duration, progress_display
+from mytnano.runs.progress import Tracker, progress_display
 from mytnano.runs.store import MANIFEST, finished_runs
 from mytnano.terminal import tell
 from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
+from mytnano.words import duration
 
 
 @dataclass(frozen=True)

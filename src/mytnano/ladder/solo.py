@@ -31,10 +31,11 @@ from mytnano.ladder.solo_plan import (
     make_plan,
 )
 from mytnano.ladder.solo_show import LiveLine, closing_lines, opening_lines
+from mytnano.run_files import RESULT, SHARED
 from mytnano.runs.lock import LOCK, OWNER, folder_lock
-from mytnano.runs.store import RESULT, RunFolder
+from mytnano.runs.store import RunFolder
 from mytnano.training.care import Care, Recorder
-from mytnano.training.checkpoint import SHARED, saved_step
+from mytnano.training.checkpoint import saved_step
 from mytnano.training.loop import train
 from mytnano.training.peak import Peak, peak
 from mytnano.training.recorders import KINDS, LOGS, open_recorder

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from mytnano.files import atomic_write_bytes
-from mytnano.training.files import METRICS
+from mytnano.run_files import METRICS
 
 CURVES = "curves.svg"
 

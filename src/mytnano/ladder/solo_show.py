@@ -15,9 +15,9 @@ from rich.text import Text as Styled
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters
 from mytnano.ladder.solo_plan import Request, SoloPlan
-from mytnano.runs.progress import duration
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
+from mytnano.words import duration, quantity
 
 PLAIN_SECONDS = 15.0
 
@@ -65,14 +65,6 @@ def closing_lines(result: Mapping[str, Any], folder: Path) -> list[str]:
         f"written to {folder}: model.safetensors, tokenizer, result.json, metrics.jsonl, "
         "samples.jsonl",
     ]
-
-
-def quantity(number: float) -> str:
-    """``1.05 M``, ``988 k``, ``512``."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:g}"
 
 
 class LiveLine:

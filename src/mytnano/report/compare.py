@@ -12,7 +12,7 @@ from typing import Any
 from mytnano.config import RunConfig, role
 from mytnano.designs.rungs import Rung, design, difference
 from mytnano.report.data import Arm, Run
-from mytnano.report.words import setting
+from mytnano.words import setting
 
 LOG_CHARACTERS = 96
 """Symbols of the log's character vocabulary: 41,056 = 257 V + 128 x 128 parameters give V = 96."""

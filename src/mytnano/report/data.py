@@ -14,7 +14,7 @@ from typing import Any
 
 from mytnano.designs.rungs import KNOWN, Rung
 from mytnano.errors import UserError
-from mytnano.runs.store import CONFIG, METRICS, RESULT, RUNS
+from mytnano.run_files import CONFIG, METRICS, RESULT, RUNS
 
 RESULTS = "results.json"
 BASELINES = "baselines.json"

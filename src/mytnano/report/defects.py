@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mytnano.report.compare import LOG_CHARACTERS, token_unit
 from mytnano.report.data import Arm, Results
-from mytnano.report.words import number, percent, signed
+from mytnano.words import number, percent, signed
 
 
 @dataclass(frozen=True)

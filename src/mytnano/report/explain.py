@@ -17,10 +17,11 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from mytnano import words
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, RUNGS, Rung
 from mytnano.errors import UserError
-from mytnano.report import compare, words
+from mytnano.report import compare
 from mytnano.report.data import RESULTS, Arm, Results, load_results
 
 PACKAGE = "mytnano"

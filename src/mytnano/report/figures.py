@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mytnano.report.data import Arm, Results
-from mytnano.report.words import number, quantity, title
 from mytnano.svg import (
     ACCENT,
     FAINT,
@@ -25,6 +24,7 @@ from mytnano.svg import (
     label_ends,
     power_of_ten,
 )
+from mytnano.words import number, quantity, title
 
 BASELINE_NAMES = {
     "uniform": "uniform",

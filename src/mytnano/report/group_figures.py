@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from mytnano.report.data import Arm
 from mytnano.report.figures import ROW, mark
-from mytnano.report.words import number, quantity
 from mytnano.svg import ACCENT, INK, MUTED, RULE, SECOND, WARN, axes, draw, label_ends
+from mytnano.words import number, quantity
 
 SCORE = "bits per byte of the test text (lower is better)"
 _WIDTH, _LEFT, _RIGHT = 760.0, 200.0, 140.0

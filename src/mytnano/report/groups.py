@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mytnano import words
 from mytnano.designs.families import BASE, EXTENDED
 from mytnano.designs.groups import WIDER_GROUPS, Group, members_of, rate_of
 from mytnano.designs.rungs import KNOWN, design
-from mytnano.report import compare, words
+from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.group_figures import Point, axis_figure, rows_figure
 

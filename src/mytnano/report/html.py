@@ -13,11 +13,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from mytnano import words
 from mytnano.designs.families import BASE
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import RUNGS
 from mytnano.files import atomic_write_text
-from mytnano.report import compare, figures, scaling_figures, words
+from mytnano.report import compare, figures, scaling_figures
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS, flags
 from mytnano.report.groups import group_views

@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from mytnano.report.compare import lowest
 from mytnano.report.data import Arm, Results
 from mytnano.report.figures import gradient_profile, log_axis, mark
-from mytnano.report.words import quantity
 from mytnano.svg import ACCENT, SECOND, axes, draw, label_ends
+from mytnano.words import quantity
 
 _DEPTH = re.compile(r"depth-(plain|residual)-(\d+)-(.+)")
 PATHS = (("plain", "without residual", SECOND), ("residual", "with residual", ACCENT))

@@ -11,7 +11,8 @@ from typing import Any
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_text, disk_full
-from mytnano.runs.store import ERROR, RunFolder
+from mytnano.run_files import ERROR
+from mytnano.runs.store import RunFolder
 
 STOPPED = "stopped; the same command continues"
 """What a command says when Ctrl-C ends it, with exit code 130."""

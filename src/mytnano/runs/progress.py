@@ -16,23 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mytnano.runs.jobs import Event, Failed, Finished, Job, Note, Progress, Started
+from mytnano.words import duration
 
 _PLAIN_SECONDS = 15.0
 _REDRAWS_PER_SECOND = 2  # a redraw takes time from the cores that train
-
-
-def duration(seconds: float) -> str:
-    """Words for a time: ``45 s``, ``4 min 10 s``, ``1 h 05 min``.
-
-    >>> duration(250)
-    '4 min 10 s'
-    """
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 @dataclass

@@ -30,18 +30,9 @@ from mytnano.files import (
     folder_condition,
     sha256_file,
 )
+from mytnano.run_files import CHECKPOINTS, CONFIG, ERROR, LOG, METRICS, REFUSED, RESULT, RUNS
 
-RUNS = "runs"
-RESULT = "result.json"
-CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-LOG = "log.txt"
-ERROR = "error.txt"
-CHECKPOINTS = frozenset({"checkpoint.bin", "checkpoint-previous.bin"})
-"""What an interrupted run goes on from."""
-
-_DROPPED = CHECKPOINTS | {"checkpoint-refused.bin"}
-
+_DROPPED = {*CHECKPOINTS, REFUSED}
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
 
@@ -80,7 +71,7 @@ class RunFolder:
             ValueError: the run is finished; that is the caller's mistake.
         """
         condition = self.condition()
-        kept = CHECKPOINTS.union(keep)
+        kept = {*CHECKPOINTS, *keep}
         if condition.state == "finished":
             raise ValueError(f"{self.path} is finished and must not be started again")
         try:

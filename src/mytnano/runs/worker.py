@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from mytnano.run_files import LOG
 from mytnano.runs.jobs import Job, Report, carry_out
-from mytnano.runs.store import LOG
 
 _PR_SET_PDEATHSIG = 1
 

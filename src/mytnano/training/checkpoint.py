@@ -24,16 +24,8 @@ from torch import Tensor
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_file
+from mytnano.run_files import CHECKPOINT, CHECKPOINTS, PREVIOUS, REFUSED
 from mytnano.training.engine import Engine
-
-NAME = "checkpoint.bin"
-PREVIOUS = "checkpoint-previous.bin"
-REFUSED = "checkpoint-refused.bin"
-FILES = (NAME, PREVIOUS, REFUSED)
-"""The newest, the one before it, and the last one that was not trusted."""
-
-SHARED = "checkpoints"
-"""Folder of those that ranks write together; see :mod:`mytnano.distributed.checkpoint`."""
 
 DIGEST = 32
 PLAIN = (bool, int, float, str, type(None))
@@ -74,8 +66,8 @@ def save_checkpoint(
         {place: t.detach().cpu().contiguous() for place, t in tensors.items()}, metadata=note
     )
     with contextlib.suppress(FileNotFoundError):  # the first to be saved, or the last save failed
-        os.replace(folder / NAME, folder / PREVIOUS)
-    with atomic_file(folder / NAME) as temporary, open(temporary, "wb") as file:
+        os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+    with atomic_file(folder / CHECKPOINT) as temporary, open(temporary, "wb") as file:
         file.write(hashlib.sha256(data).digest())
         file.write(data)
 
@@ -112,9 +104,9 @@ def load_checkpoint(
     """Put the newest good state into ``engine``; return its step and history, or None.
 
     A file that is cut off, damaged or of another run is not used: it is put aside under
-    :data:`REFUSED`, ``say`` is told why, and the one before it counts.
+    :data:`~mytnano.run_files.REFUSED`, ``say`` is told why, and the one before it counts.
     """
-    for name in (NAME, PREVIOUS):
+    for name in CHECKPOINTS:
         try:
             tensors, header = read_checkpoint(folder / name, config_hash)
             _restore(engine, tensors, header)
@@ -130,7 +122,7 @@ def load_checkpoint(
 
 def saved_step(folder: Path) -> int:
     """Steps that the newest checkpoint says it holds, not checked; 0 if there is none."""
-    for name in (NAME, PREVIOUS):
+    for name in CHECKPOINTS:
         with contextlib.suppress(OSError, KeyError, ValueError), open(folder / name, "rb") as file:
             file.seek(DIGEST)
             size = int.from_bytes(file.read(8), "little")

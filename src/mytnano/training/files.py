@@ -10,18 +10,18 @@ from safetensors.torch import load_file, save
 from mytnano.config import RunConfig
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
 from mytnano.model.transformer import Transformer
+from mytnano.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    REFUSED,
+    RESULT,
+    SAMPLES,
+    TOKENIZER,
+    WEIGHTS,
+)
 from mytnano.text.tokenizers import Tokenizer
-from mytnano.training.checkpoint import FILES as CHECKPOINTS
 from mytnano.training.engine import Engine
-
-WEIGHTS = "model.safetensors"
-METRICS = "metrics.jsonl"
-
-SAMPLES = "samples.jsonl"
-"""What the model wrote on its way, a line each: step, prompt, text."""
-
-TOKENIZER = "tokenizer"
-"""Folder of the tokenizer in a run folder, so that the folder alone can be sampled and exported."""
 
 
 def write_run(
@@ -44,13 +44,13 @@ def write_run(
     atomic_write_bytes(folder / WEIGHTS, save(weights, metadata={"config_hash": config.hash}))
     write_curve(folder, history)
     tokenizer.save(folder / TOKENIZER)
-    atomic_write_json(folder / "config.json", config.model_dump())
-    atomic_write_json(folder / "result.json", result)
+    atomic_write_json(folder / CONFIG, config.model_dump())
+    atomic_write_json(folder / RESULT, result)
 
 
 def drop_checkpoints(folder: Path) -> None:
     """Delete the checkpoints of a run that needs them no more."""
-    for name in CHECKPOINTS:
+    for name in (*CHECKPOINTS, REFUSED):
         (folder / name).unlink(missing_ok=True)
 
 

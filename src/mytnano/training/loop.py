@@ -19,7 +19,7 @@ from mytnano.training import memory
 from mytnano.training.care import Care
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
 from mytnano.training.engine import Engine
-from mytnano.training.files import SAMPLES, TOKENIZER, load_weights, write_curve, write_run
+from mytnano.training.files import load_weights, write_curve, write_run
 from mytnano.training.guard import Guard
 from mytnano.training.outcome import continued, describe
 from mytnano.training.probe import Probe
@@ -29,7 +29,7 @@ from mytnano.training.text import Text, windows_of
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
 
-__all__ = ["SAMPLES", "TOKENIZER", "Run", "load_weights", "train"]
+__all__ = ["Run", "load_weights", "train"]
 
 SHOW_SECONDS = 0.5
 

@@ -1,4 +1,4 @@
-"""How numbers and settings are written, the same in the report and in the terminal."""
+"""How numbers, times and settings are written, the same in the report and in the terminal."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ def quantity(value: float | None, unit: str = "", zeros: bool = False) -> str:
     size, prefix = next(fitting, (1, ""))
     digits = f"{value / size:#.3g}".rstrip(".") if zeros else significant(value / size)
     return f"{digits} {prefix}{unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Words for a time: ``45 s``, ``4 min 10 s``, ``1 h 05 min``.
+
+    >>> duration(250)
+    '4 min 10 s'
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def setting(value: object) -> str:
