@@ -15,10 +15,10 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.rungs import select
+from mytnano.environment import count_workers, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import count_workers, environment
 from mytnano.ladder.run import known_budget
 from mytnano.ladder.sweep import Sweep, as_json
 from mytnano.runs.lock import folder_lock

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from mytnano.claims.ledger import ledger, question_file
 from mytnano.config import DataConfig
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
 from mytnano.lab.cells import Bench
 from mytnano.lab.plan import make_plan
 from mytnano.lab.run import longest
 from mytnano.lab.spec import read_spec
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import environment
 from mytnano.training.precision import choose_precision, tokens_per_second
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.training.coordinates import TOY, coordinates, growth
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.text.batches import Windows, tokens_per_window
 from mytnano.text.shards import BLOCK, Manifest, Shard, ShardStream
 from mytnano.text.vocabulary import single_bytes

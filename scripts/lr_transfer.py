@@ -19,10 +19,10 @@ from rich.console import Console
 
 from mytnano.config import DataConfig, RunConfig
 from mytnano.designs.baselines import SMALL
+from mytnano.environment import count_workers, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where, labelled_job, work
-from mytnano.ladder.environment import count_workers, environment
 from mytnano.ladder.tune import Tuned, rate, search
 from mytnano.model.scaling import resized
 from mytnano.runs.jobs import Job

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.planning.measured import measured_peak
 from mytnano.planning.memory import training_memory
 

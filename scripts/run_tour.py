@@ -27,9 +27,9 @@ from typing import Any
 import generate
 from generator.tour import FIGURE, FILE, PAGE, Cell, cells
 
+from mytnano.environment import environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.training.precision import choose_precision
 
 ROOT = Path(__file__).resolve().parent.parent

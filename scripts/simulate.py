@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.stats import eprocess, fixed
 from mytnano.stats.differences import Array
 from mytnano.stats.holm import holm

@@ -21,13 +21,13 @@ from rich.console import Console
 from scipy import stats
 
 from mytnano.config import DataConfig
+from mytnano.environment import count_workers, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.lab.plan import make_plan
 from mytnano.lab.run import Bench
 from mytnano.lab.spec import read_spec
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import count_workers, environment
 from mytnano.runs.lock import folder_lock
 from mytnano.stats.differences import Pairs
 from mytnano.stats.eprocess import FEWEST

@@ -9,14 +9,15 @@ import pytest
 import torch
 from ladder_toys import write_text
 
+from mytnano import environment
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder import attention_cost, closed_form, environment
+from mytnano.kept import kept
+from mytnano.ladder import attention_cost, closed_form
 from mytnano.ladder.attention_cost import HEADS, KERNELS, causal_mask, difference, draw, peak_bytes
 from mytnano.ladder.cells import Where
-from mytnano.ladder.kept import kept
 
 
 def peak(name, T):

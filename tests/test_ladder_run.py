@@ -10,8 +10,8 @@ from ladder_toys import run_ladder, small_attention, write_text
 from mytnano.config import DataConfig, RunConfig
 from mytnano.designs.rates import FILE as RATES
 from mytnano.errors import UserError
+from mytnano.kept import read_kept, write_kept
 from mytnano.ladder import folder, run
-from mytnano.ladder.kept import read_kept, write_kept
 from mytnano.ladder.results import COLUMNS
 from mytnano.ladder.sweep import VOCABULARY_FILE
 from mytnano.report.data import load_results

@@ -15,10 +15,11 @@ from train_toys import STEPS, made, text_file, toy_request
 from mytnano import cli
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.ladder import solo, solo_plan
-from mytnano.ladder.kept import read_kept, write_kept
+from mytnano.kept import read_kept, write_kept
 from mytnano.measure.flops import training_flops
 from mytnano.runs.store import RunFolder
+from mytnano.solo import plan as solo_plan
+from mytnano.solo import run as solo
 from mytnano.training import loop, pace
 from mytnano.training.text import prepare, resolve
 

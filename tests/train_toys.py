@@ -16,8 +16,8 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.settings import assignments
-from mytnano.ladder.solo import Ways, train_one
-from mytnano.ladder.solo_plan import Request
+from mytnano.solo.plan import Request
+from mytnano.solo.run import Ways, train_one
 
 STEPS = 60
 SMALL = [

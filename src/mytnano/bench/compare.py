@@ -52,7 +52,7 @@ def run_bench(
     console = Console()
     peers = available_peers(model_file, console)
     # Torch is imported here, after the mistakes that take no time to find.
-    from mytnano.ladder.environment import environment
+    from mytnano.environment import environment
     from mytnano.training.precision import choose_precision
 
     precision, _ = choose_precision("cpu", threads)

@@ -48,9 +48,9 @@ def run_decode_bench(path: Path, rounds: int, out: Path, threads: int) -> dict:
         raise UserError("this needs the package transformers: run pip install 'mytnano[hf]'")
     import torch
 
+    from mytnano.environment import environment
     from mytnano.inference.load import load_run
     from mytnano.interop.architectures import CLASSES, find_target
-    from mytnano.ladder.environment import environment
 
     console = Console()
     run = load_run(path)

@@ -99,7 +99,7 @@ def run_fleet_bench(
             raise UserError(f"'{name}' is not a shape: choose among {', '.join(FLEET_SHAPES)}")
     import torch
 
-    from mytnano.ladder.environment import choose_device, environment
+    from mytnano.environment import choose_device, environment
     from mytnano.training.precision import choose_precision
 
     device = choose_device(device)

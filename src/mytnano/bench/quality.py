@@ -32,9 +32,9 @@ from rich.table import Table
 
 from mytnano.bench.compare import find_nanogpt
 from mytnano.bench.steps import nanogpt_module
+from mytnano.environment import environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.run_files import CONFIG, RESULT
 
 TAIL = 0.1

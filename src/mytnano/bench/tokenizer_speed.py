@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mytnano.config import DataConfig
+from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
 from mytnano.text.bpe import BpeTokenizer
 from mytnano.text.cl100k import Cl100kTokenizer
 from mytnano.text.corpus import load_corpus

@@ -16,10 +16,10 @@ import torch
 
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.baselines import SMALL
+from mytnano.environment import environment
 from mytnano.errors import UserError
 from mytnano.lab.steptime import QUIET
 from mytnano.ladder import attention_cost
-from mytnano.ladder.environment import environment
 from mytnano.training.engine import Engine
 
 WIDTHS = (128, 512)

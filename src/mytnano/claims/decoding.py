@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from mytnano.claims.costs import check_quiet, sized
+from mytnano.environment import environment
 from mytnano.inference.generate import read_next, read_whole
-from mytnano.ladder.environment import environment
 from mytnano.model.cache import Cache, kv_bytes_per_token
 from mytnano.model.init import initialise
 from mytnano.model.transformer import Transformer

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from mytnano.config import DataConfig
+from mytnano.environment import choose_device, count_workers, environment
 from mytnano.errors import UserError
 from mytnano.lab.answer import unfit_seeds
 from mytnano.lab.cells import Bench
@@ -20,7 +21,6 @@ from mytnano.lab.plan import Arm, make_plan
 from mytnano.lab.run import settled_precision
 from mytnano.lab.spec import Spec, read_spec
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.run import one_thread_if
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs

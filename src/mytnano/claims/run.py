@@ -15,10 +15,10 @@ from mytnano.claims.gather import write_evidence
 from mytnano.claims.judge import needed
 from mytnano.claims.ledger import Claim, question_file
 from mytnano.claims.rates import measure_rates
+from mytnano.environment import choose_device
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.lab import ablate
-from mytnano.ladder.environment import choose_device
 from mytnano.training.precision import choose_precision
 
 COSTS, DECODING, RATES = "costs", "decoding", "rates"

@@ -67,8 +67,8 @@ def train(
     """
     from mytnano.config import DataConfig
     from mytnano.designs.settings import amount, assignments
-    from mytnano.ladder.solo import Ways, train_one
-    from mytnano.ladder.solo_plan import Request, process_began
+    from mytnano.solo.plan import Request, process_began
+    from mytnano.solo.run import Ways, train_one
 
     words = list(fields or [])
     if "=" in recipe:
@@ -90,7 +90,7 @@ def train(
     folder = out or default_folder(request.name, corpus, "train")
     ways = Ways(split_names(log or []), checkpoint_minutes)
     if request.whole or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
-        from mytnano.ladder.together import train_together
+        from mytnano.solo.ranks import train_together
 
         train_together(request, ways, folder, Console())
     else:
@@ -120,10 +120,10 @@ def sample(
 
     One continuation is printed as it comes. docs/use.md says what happens beyond the window.
     """
+    from mytnano.environment import choose_device
     from mytnano.inference.command import SampleRequest
     from mytnano.inference.command import sample as sampled
     from mytnano.inference.generate import Sampling
-    from mytnano.ladder.environment import choose_device
 
     how = Sampling(temperature, top_k, top_p, seed)
     prompts = tuple(prompt or ())
@@ -155,8 +155,8 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Score a finished run: bits per byte of any text by document, or minimal pairs."""
+    from mytnano.environment import choose_device
     from mytnano.inference.command import eval_pairs, eval_text
-    from mytnano.ladder.environment import choose_device
 
     device = choose_device(device)
     if pairs is not None:

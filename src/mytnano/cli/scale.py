@@ -46,7 +46,7 @@ def shard(
 
     Stopped or killed, the same command continues; a damaged shard is made again.
     """
-    from mytnano.ladder.environment import count_workers
+    from mytnano.environment import count_workers
     from mytnano.planning.shard import check, make
     from mytnano.runs.lock import folder_lock
     from mytnano.text.shard_build import Request

@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from mytnano.config import DataConfig
+from mytnano.environment import choose_device, count_workers, environment
 from mytnano.errors import UserError
+from mytnano.kept import read_kept, write_kept
 from mytnano.lab.answer import Answer, Sized, answer, unfit_seeds, write_results
 from mytnano.lab.cells import Bench, Results
 from mytnano.lab.curve import FACTORS, SEEDS, at, measure_curve
@@ -26,13 +28,12 @@ from mytnano.lab.steptime import measure_times
 from mytnano.lab.trends import trends_of
 from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone
-from mytnano.ladder.kept import read_kept, write_kept
-from mytnano.ladder.run import one_thread_if, sentences
+from mytnano.ladder.run import one_thread_if
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
+from mytnano.terminal import sentences
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus

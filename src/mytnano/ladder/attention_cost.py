@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from mytnano.designs.budgets import Budget
+from mytnano.environment import environment
+from mytnano.kept import kept
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import environment
-from mytnano.ladder.kept import kept
 from mytnano.model.attention import explicit_attention, fused_attention
 
 FILE = "attention.json"

@@ -12,8 +12,8 @@ import numpy as np
 
 from mytnano.config import SEMANTICS, DataConfig
 from mytnano.designs.budgets import BATCH_WINDOWS, Budget
+from mytnano.kept import kept
 from mytnano.ladder.cells import Where
-from mytnano.ladder.kept import kept
 from mytnano.measure.baselines import NAMES, closed_form_baselines, token_baselines
 from mytnano.measure.symbols import stream_symbols
 from mytnano.text.batches import Windows, tokens_per_window

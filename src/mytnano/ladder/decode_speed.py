@@ -21,11 +21,11 @@ import torch
 from mytnano.config import ModelConfig
 from mytnano.designs.budgets import Budget
 from mytnano.designs.groups import WIDER_GROUPS, members_of
+from mytnano.environment import environment
 from mytnano.inference.generate import generate
 from mytnano.inference.load import load_run
+from mytnano.kept import kept
 from mytnano.ladder.cells import Where
-from mytnano.ladder.environment import environment
-from mytnano.ladder.kept import kept
 from mytnano.model.cache import kv_bytes_per_token
 from mytnano.model.transformer import Transformer
 

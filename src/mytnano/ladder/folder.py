@@ -14,10 +14,10 @@ from pathlib import Path
 import pydantic
 
 from mytnano.config import DataConfig, RunConfig
+from mytnano.environment import choose_device
 from mytnano.errors import UserError
-from mytnano.ladder.environment import choose_device
+from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.ladder.fleets import choose_fleet
-from mytnano.ladder.kept import another_version, read_kept, write_kept
 from mytnano.runs.store import finished_runs, run_folders
 from mytnano.training.precision import choose_precision
 
@@ -45,15 +45,6 @@ class Machine:
     device: str = "auto"
     precision: str = "auto"
     fleet: str = "auto"
-
-
-PRECISIONS = ("auto", "fp32", "bf16")
-
-
-def check_precision(name: str) -> None:
-    """Raise UserError unless it is one of :data:`PRECISIONS`."""
-    if name not in PRECISIONS:
-        raise UserError(f"'{name}' is not a precision; there are {', '.join(PRECISIONS)}")
 
 
 def settle(

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mytnano.config import DataConfig, RunConfig
+from mytnano.environment import choose_device, count_workers, environment
 from mytnano.errors import UserError
 from mytnano.ladder.cells import Where, labelled_job, work
-from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.folder import Machine, settle
-from mytnano.ladder.run import one_thread_if, probe, sentences
+from mytnano.ladder.run import one_thread_if, probe
 from mytnano.ladder.tune import rate, search
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning.law import Run
@@ -23,6 +23,7 @@ from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, progress_display
 from mytnano.runs.runner import run_jobs
+from mytnano.terminal import sentences
 from mytnano.training.text import read_corpus, resolve
 from mytnano.words import duration
 

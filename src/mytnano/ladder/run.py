@@ -16,16 +16,16 @@ from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS, MIB, Budget
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, Rung, select
+from mytnano.environment import check_precision, choose_device, count_workers, environment
 from mytnano.errors import UserError
 from mytnano.ladder.attention_cost import FILE as ATTENTION
 from mytnano.ladder.attention_cost import attention_cost
 from mytnano.ladder.cells import Where, cell, job, work
 from mytnano.ladder.closed_form import baselines
 from mytnano.ladder.decode_speed import decode_speed
-from mytnano.ladder.environment import choose_device, count_workers, environment
 from mytnano.ladder.estimate import START, closing_seconds
 from mytnano.ladder.fleets import check_fleet, run_jobs
-from mytnano.ladder.folder import Machine, check_precision, settle
+from mytnano.ladder.folder import Machine, settle
 from mytnano.ladder.group_rates import POINTS, planned, to_tune, tune_into, with_known_rates
 from mytnano.ladder.results import Results
 from mytnano.ladder.sweep import GROUP as SWEEP
@@ -36,7 +36,7 @@ from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker, progress_display
 from mytnano.runs.store import MANIFEST, finished_runs
-from mytnano.terminal import tell
+from mytnano.terminal import sentences
 from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
@@ -147,18 +147,6 @@ def known_budget(name: str) -> Budget:
     if name not in BUDGETS:
         raise UserError(f"'{name}' is not a budget; there are {', '.join(BUDGETS)}")
     return BUDGETS[name]
-
-
-def sentences(console: Console) -> Callable[[str], None]:
-    """A function that prints a sentence, each one once."""
-    said: set[str] = set()
-
-    def say(sentence: str) -> None:
-        if sentence not in said:
-            said.add(sentence)
-            tell(console, sentence)
-
-    return say
 
 
 def probe(where: Where, say: Callable[[str], None]) -> float:

@@ -15,13 +15,14 @@ import torch
 from rich.console import Console
 
 from mytnano.config import RunConfig
+from mytnano.environment import check_precision, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder.environment import environment
-from mytnano.ladder.folder import check_precision
-from mytnano.ladder.run import sentences
-from mytnano.ladder.solo_curves import write_curves
-from mytnano.ladder.solo_plan import (
+from mytnano.run_files import RESULT, SHARED
+from mytnano.runs.lock import LOCK, OWNER, folder_lock
+from mytnano.runs.store import RunFolder
+from mytnano.solo.curves import write_curves
+from mytnano.solo.plan import (
     CACHE,
     PROMPTS,
     Request,
@@ -30,10 +31,8 @@ from mytnano.ladder.solo_plan import (
     found_plan,
     make_plan,
 )
-from mytnano.ladder.solo_show import LiveLine, closing_lines, opening_lines
-from mytnano.run_files import RESULT, SHARED
-from mytnano.runs.lock import LOCK, OWNER, folder_lock
-from mytnano.runs.store import RunFolder
+from mytnano.solo.show import LiveLine, closing_lines, opening_lines
+from mytnano.terminal import sentences
 from mytnano.training.care import Care, Recorder
 from mytnano.training.checkpoint import saved_step
 from mytnano.training.loop import train

@@ -14,7 +14,7 @@ from rich.text import Text as Styled
 
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters
-from mytnano.ladder.solo_plan import Request, SoloPlan
+from mytnano.solo.plan import Request, SoloPlan
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
 from mytnano.words import duration, quantity

@@ -19,6 +19,8 @@ from mytnano.errors import UserError
 WORKER_BYTES = 3 << 29
 """Memory that one worker process may need: libraries, the corpus, and a small model's training."""
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
 PACKAGES = ("numpy", "tokenizers", "tiktoken")
 """Packages besides PyTorch whose versions may move a number."""
 
@@ -43,6 +45,12 @@ def choose_device(wanted: str) -> str:
             f"this machine has no {wanted} device that PyTorch can use; try --device cpu"
         )
     return wanted
+
+
+def check_precision(name: str) -> None:
+    """Raise UserError unless it is one of :data:`PRECISIONS`."""
+    if name not in PRECISIONS:
+        raise UserError(f"'{name}' is not a precision; there are {', '.join(PRECISIONS)}")
 
 
 def count_workers(wanted: int | None, device: str, fleet: bool = False) -> int:

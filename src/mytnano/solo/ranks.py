@@ -1,6 +1,6 @@
 """``mytnano train`` on many ranks: ``torchrun --nproc-per-node N -m mytnano train RECIPE``.
 
-Plan, files and words are those of :mod:`mytnano.ladder.solo`; the chief of the ranks plans, speaks
+Plan, files and words are those of :mod:`mytnano.solo.run`; the chief of the ranks plans, speaks
 and writes. A recipe of a fixed size goes this way on one device too, so that what runs on eight is
 what ran on one.
 """
@@ -17,11 +17,10 @@ from rich.console import Console
 from mytnano.distributed.checkpoint import last_step
 from mytnano.distributed.run import Begun, train
 from mytnano.distributed.world import World, is_chief, is_launched
+from mytnano.environment import choose_device
 from mytnano.errors import UserError
-from mytnano.ladder.environment import choose_device
-from mytnano.ladder.run import sentences
-from mytnano.ladder.solo import Stop, Ways, care_of, check, finished_result, sealed
-from mytnano.ladder.solo_plan import (
+from mytnano.runs.lock import folder_lock
+from mytnano.solo.plan import (
     CACHE,
     PROMPTS,
     Request,
@@ -29,8 +28,9 @@ from mytnano.ladder.solo_plan import (
     found_plan,
     make_plan,
 )
-from mytnano.ladder.solo_show import LiveLine, closing_lines, opening_lines
-from mytnano.runs.lock import folder_lock
+from mytnano.solo.run import Stop, Ways, care_of, check, finished_result, sealed
+from mytnano.solo.show import LiveLine, closing_lines, opening_lines
+from mytnano.terminal import sentences
 from mytnano.training.care import Care
 from mytnano.training.text import prepare
 

@@ -21,10 +21,10 @@ from mytnano.config import SEMANTICS, DataConfig, RunConfig
 from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, parameters, sized
 from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
+from mytnano.environment import choose_device
 from mytnano.errors import UserError
 from mytnano.files import TEMPORARY
-from mytnano.ladder.environment import choose_device
-from mytnano.ladder.kept import another_version, read_kept, write_kept
+from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
 from mytnano.runs.lock import LOCK, OWNER
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
