@@ -219,7 +219,10 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
         raise UserError(f"`{command}` ended with exit code {process.returncode} in a fresh clone")
     # A path of this machine's temporary folder says nothing elsewhere.
     last = re.sub(re.escape(str(folder)) + "/?", "", last)
-    return {"command": command, "seconds": time.monotonic() - started, "last_line": last}
+    seconds = time.monotonic() - started
+    words = ["git", "rev-parse", "--short=12", "HEAD"]
+    head = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return {"command": command, "seconds": seconds, "last_line": last, "commit": head.strip()}
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

@@ -142,10 +142,18 @@ def test_sweeps_show_every_point(filled):
     assert "4 MiB of training text a run" in regions()["rate-rule"](Project(filled))
 
 
-def test_commands_and_race(filled):
+def test_commands(filled):
     assert "| `make ladder` | 10.7 min | report: \\<out> |" in regions()["commands"](
         Project(filled)
     )
+    timed = json.loads((filled / "results/commands.json").read_text())
+    later = {"command": "make test", "seconds": 60.0, "last_line": "7 passed", "commit": "abc"}
+    timed["commands"].append(later)
+    atomic_write_json(filled / "results/commands.json", timed)
+    assert "| `make test` at `abc` | 1.0 min | 7 passed |" in regions()["commands"](Project(filled))
+
+
+def test_race(filled):
     race = regions()["bench"](Project(filled))
     assert "Shape B: vocabulary 128, width 128, 4 layers" in race
     assert "| mytNano eager | 12,346 | 1.25 | 50% | – | 70 |" in race

@@ -57,10 +57,12 @@ def commands(project: Project) -> str:
     timed = project.read(COMMANDS_FILE)
     if not timed:
         return _run_minutes(project)
-    rows = [
-        (f"`{c['command']}`", f"{c['seconds'] / 60:.1f} min", plain(c.get("last_line") or ""))
-        for c in timed["commands"]
-    ]
+    first = timed["commands"][0].get("commit")
+    rows = []
+    for c in timed["commands"]:
+        at = f" at `{c['commit']}`" if c.get("commit") != first else ""
+        minutes = f"{c['seconds'] / 60:.1f} min"
+        rows.append((f"`{c['command']}`{at}", minutes, plain(c.get("last_line") or "")))
     note = (
         "From a fresh clone, one after the other; the first installs the package, the second the "
         f"tools for tests. {conditions(timed.get('environment'))}"
