@@ -5,13 +5,11 @@ import math
 
 import pytest
 from loop_toys import (
-    MINE,
     STEPS,
     assert_same_steps,
     counting,
     run_of,
     stepped,
-    text_with_three_splits,
 )
 
 from mytnano.errors import UserError
@@ -22,17 +20,7 @@ from mytnano.training.checkpoint import read_checkpoint
 from mytnano.training.engine import Engine
 from mytnano.training.loop import train
 
-
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    """The user's own optimizer, where the designs look for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MINE)
-
-
-@pytest.fixture(scope="module")
-def text():
-    return text_with_three_splits()
+pytestmark = pytest.mark.usefixtures("mine")
 
 
 def broken_batches(monkeypatch, steps, value=math.nan):

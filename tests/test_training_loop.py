@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from loop_toys import MINE, STEPS, assert_same, outcome, run_of, text_with_three_splits
+from loop_toys import STEPS, assert_same, outcome, run_of
 from model_toys import HEALTHY
 from safetensors.torch import load_file
 
@@ -15,6 +15,8 @@ from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.engine import Engine
 from mytnano.training.loop import load_weights, train
+
+pytestmark = pytest.mark.usefixtures("mine")
 
 ROW = {
     "rung", "seed", "tokenizer", "vocab_size", "params", "params_non_embedding", "train_bytes",
@@ -27,18 +29,6 @@ MORE = {
     "validation_bpb", "bytes_per_token", "context", "comparable", "status_evidence", "mechanism",
     "sample", "prompt",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    """The user's own optimizer, where the designs look for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MINE)
-
-
-@pytest.fixture(scope="module")
-def text():
-    return text_with_three_splits()
 
 
 def test_what_is_scored_and_saved_is_the_average(text, tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import torch
 from loop_toys import (
     CASES,
-    MINE,
     STEPS,
     Interrupted,
     assert_same,
@@ -20,7 +19,6 @@ from loop_toys import (
     outcome,
     run_of,
     stepped,
-    text_with_three_splits,
 )
 from safetensors.torch import load, save
 
@@ -37,17 +35,7 @@ from mytnano.training.checkpoint import (
 from mytnano.training.engine import Engine
 from mytnano.training.loop import train
 
-
-@pytest.fixture(autouse=True)
-def mine(tmp_path, monkeypatch):
-    """The user's own optimizer, where the designs look for it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(MINE)
-
-
-@pytest.fixture(scope="module")
-def text():
-    return text_with_three_splits()
+pytestmark = pytest.mark.usefixtures("mine")
 
 
 @pytest.mark.parametrize("case", CASES)
