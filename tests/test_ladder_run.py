@@ -54,6 +54,14 @@ def test_a_plan_alone_trains_nothing(text, tmp_path):
     assert "budget smoke: 1 rung, 1 run" in said and " on this machine" in said
     assert not (tmp_path / "out/results.csv").exists()
     assert finished_runs(tmp_path / "out") == ([], [])
+    assert "a first look" not in said
+
+
+def test_a_long_plan_says_what_a_first_look_takes(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "LONG", 0.0)
+    said = run_ladder(text, tmp_path, "bigram", "average", seeds=2, plan_only=True)
+    assert "a first look: --rungs core --seeds 1 takes about" in said
+    assert "a first look" not in run_ladder(text, tmp_path, "bigram", seeds=1, plan_only=True)
 
 
 def rows(out):

@@ -173,6 +173,8 @@ def one_thread_if(wanted: bool) -> Iterator[None]:
 
 
 LION = "optimizers-lion"
+LONG = 1800.0
+"""Seconds above which a plan says what a first look would take."""
 
 
 def plan(
@@ -226,6 +228,7 @@ def announce(
     seconds += search_seconds(open_searches.values(), workers)
     if not (where.out / ATTENTION).exists():  # the last of what is measured besides the runs
         seconds += closing_seconds(where.corpus, budget.comparable, speed)
+    total = seconds
     say(
         f"budget {budget.name}: {counted(len(groups), 'rung')}, {counted(len(jobs), 'run')} on "
         f"{counted(workers, 'process', 'processes')}"
@@ -245,6 +248,13 @@ def announce(
             rates = counted(len(mine), "learning rate")
             words += f", after some {POINTS * len(mine)} that tune {rates}"
         say(f"  {group}: {words}, {duration(seconds)}")
+    first = [each for each in todo if KNOWN[each.rung].group == "core" and each.seed == 0]
+    if total > LONG and first and len(first) < len(todo):
+        seconds = Tracker(first, workers).seconds_left()
+        say(
+            f"  a first look: --rungs core --seeds 1 takes about {duration(seconds)}, and a later "
+            "command without them does not repeat its runs"
+        )
 
 
 def search_seconds(searches: Iterable[Sequence[Job]], workers: int) -> float:
