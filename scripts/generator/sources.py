@@ -63,9 +63,12 @@ def commands(project: Project) -> str:
         at = f" at `{c['commit']}`" if c.get("commit") != first else ""
         minutes = f"{c['seconds'] / 60:.1f} min"
         rows.append((f"`{c['command']}`{at}", minutes, plain(c.get("last_line") or "")))
-    note = (
+    parts = (
         "From a fresh clone, one after the other; the first installs the package, the second the "
-        f"tools for tests. {conditions(timed.get('environment'))}"
+        "tools for tests.",
+        timed.get("note"),
+        conditions(timed.get("environment")),
     )
+    note = " ".join(part for part in parts if part)
     header = ("command", "wall clock, all in", "last line printed")
     return paragraphs(table(header, rows, header[1:2]), note)
