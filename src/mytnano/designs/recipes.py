@@ -191,8 +191,17 @@ def learning_rate(name: str, config: RunConfig) -> float:
     With the square root of the batch, against the fourth root of the text (the ladder's rule), and
     against the square root of the width.
     """
+    return float(f"{RATES[name] * _rule(config):.3g}")
+
+
+def base_rate(lr: float, config: RunConfig) -> float:
+    """What :data:`RATES` would hold if ``lr`` were the best rate of a configuration."""
+    return float(f"{lr / _rule(config):.3g}")
+
+
+def _rule(config: RunConfig) -> float:
     train, data = config.train, config.data
     batch = train.batch_windows * data.window_bytes / 1024
     length = train.train_bytes / 2**20
     width = config.model.width / 128
-    return float(f"{RATES[name] * batch**0.5 * length**-0.25 * width**-0.5:.3g}")
+    return batch**0.5 * length**-0.25 * width**-0.5

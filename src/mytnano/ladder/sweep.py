@@ -166,11 +166,16 @@ def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict[st
                 "flat": t.flat,
                 "interior": t.interior,
                 "curvature": t.curvature,
-                "points": [[lr, loss if math.isfinite(loss) else None] for lr, loss in t.points],
+                "points": point_list(t),
             }
             for id, t in tuned.items()
         },
     }
+
+
+def point_list(tuned: Tuned) -> list[list[float | None]]:
+    """``[rate, loss]`` of each that was tried, as JSON holds it: no loss where a run diverged."""
+    return [[lr, loss if math.isfinite(loss) else None] for lr, loss in tuned.points]
 
 
 def sweep_into(sweep: Sweep, environment: dict) -> None:
