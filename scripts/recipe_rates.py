@@ -27,6 +27,7 @@ from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.sweep import GROUP, point_list
 from mytnano.ladder.tune import around, rate, search
+from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import progress_display
 from mytnano.runs.runner import run_jobs
@@ -62,7 +63,7 @@ class Search:
             for point in wanted
         }
 
-    def job(self, recipe: str, exponent: int, seed: int):
+    def job(self, recipe: str, exponent: int, seed: int) -> Job:
         lr = float(f"{rate(exponent):.3g}")
         config = self.configs[recipe].but(
             optim={"lr": lr}, train={"seed": seed, "score_test": False}

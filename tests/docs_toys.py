@@ -64,6 +64,10 @@ def fill_tree(root: Path, **toys: object) -> None:
     sizes = {"bpe:512": sweep["rungs"]["bigram"]}
     atomic_write_json(designs / "vocabulary.json", sweep | {"rungs": sizes, "best": "bpe:512"})
     atomic_write_json(root / "results/tuning/standard.json", sweep | {"train_bytes": 2**22})
+    recipe = {"lr": 0.0123, "rate": 0.0456, "flat": False, "interior": True}
+    recipes = {"mytnano": recipe | {"points": [[0.008, 2.5], [0.016, 2.4], [0.032, None]]}}
+    about = {"size": "nano", "corpus": "sotu", "seeds": [1, 2], "environment": MACHINE}
+    atomic_write_json(root / "results/tuning/recipes.json", about | {"recipes": recipes})
     commands = [{"command": "make ladder", "seconds": 642.0, "last_line": "report: <out>"}]
     atomic_write_json(
         root / "results/commands.json", {"environment": MACHINE, "commands": commands}

@@ -1,13 +1,18 @@
 """Recipes and sizes: what their names promise, and the rules behind the dial."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.recipes import (
     MODERN,
+    RATES,
     RECIPES,
     SIZES,
+    base_rate,
     batch_windows,
     learning_rate,
     parameters,
@@ -88,10 +93,25 @@ def test_rate_rule():
         return learning_rate(recipe, config)
 
     tuned = rate()
-    assert tuned == 2.19e-3  # of the ladder's rung at this batch, text and width
+    assert (
+        tuned
+        == RATES["mytnano"]
+        == base_rate(
+            tuned,
+            sized("mytnano", "nano").but(
+                data={"window_bytes": 1024}, train={"batch_windows": 1, "train_bytes": 2**20}
+            ),
+        )
+    )
     assert rate(windows=4) == pytest.approx(2 * tuned, rel=5e-3)
     assert rate(train_bytes=2**24) == pytest.approx(tuned / 2, rel=5e-3)
     assert rate(width=512) == pytest.approx(tuned / 2, rel=5e-3)
+
+
+def test_rates_are_those_that_were_measured():
+    found = json.loads((Path(__file__).parent.parent / "results/tuning/recipes.json").read_text())
+    assert {name: entry["rate"] for name, entry in found["recipes"].items()} == RATES
+    assert all(entry["interior"] for entry in found["recipes"].values())
 
 
 def test_recipes_are_designs_to_start_from():

@@ -56,7 +56,7 @@ def test_an_empty_tree_names_the_command_for_every_number(tree):
         if name.startswith((*WITHOUT_RESULTS, *LEDGER)):
             continue
         text = region(Project(tree))
-        assert re.search(r"`(make|mytnano|scripts/publish\.py) ", text), name
+        assert re.search(r"`(make|mytnano|scripts/\w+\.py) ", text), name
         assert "Measured" not in text, name
     assert generate.main([], tree) == 0
     assert not (tree / generate.FIGURE).exists()
@@ -151,6 +151,12 @@ def test_commands(filled):
     timed["commands"].append(later)
     atomic_write_json(filled / "results/commands.json", timed)
     assert "| `make test` at `abc` | 1.0 min | 7 passed |" in regions()["commands"](Project(filled))
+
+
+def test_rates_of_recipes(filled):
+    text = regions()["recipe-rates"](Project(filled))
+    assert "| `mytnano` | 0.0123 | 0.0456 | interior | 0.008: 2.500 · 0.016: 2.400 · 0.032" in text
+    assert "means of the seeds 1 and 2." in text
 
 
 def test_race(filled):

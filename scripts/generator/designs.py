@@ -75,6 +75,28 @@ def rate_rule(project: Project) -> str:
     )
 
 
+def recipe_rates(project: Project) -> str:
+    """What the rates of the recipes were taken from."""
+    found = project.read("results/tuning/recipes.json")
+    if not found:
+        return "Not measured in this tree: `scripts/recipe_rates.py FOLDER` does it."
+    rows = []
+    for name, entry in found["recipes"].items():
+        shape = "flat" if entry["flat"] else "interior" if entry["interior"] else "at the edge"
+        shown = (words.setting(entry[key]) for key in ("lr", "rate"))
+        rows.append((f"`{name}`", *shown, shape, _tried(entry)))
+    header = (
+        "recipe", "LR found", "at width 128, 1 KiB a step, 1 MiB", "minimum",
+        "LR tried: validation BPB",
+    )  # fmt: skip
+    seeds = words.listed([str(seed) for seed in found["seeds"]])
+    note = f"`results/tuning/recipes.json`: corpus `{found['corpus']}`, size `{found['size']}`, "
+    note += f"means of the seeds {seeds}."
+    return paragraphs(
+        table(header, rows, header[1:3]), f"{note} {conditions(found.get('environment'))}"
+    )
+
+
 def _tried(entry: dict[str, Any]) -> str:
     return " · ".join(
         f"{words.setting(lr)}: {'diverged' if loss is None else words.number(loss)}"

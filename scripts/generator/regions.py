@@ -54,6 +54,7 @@ def regions() -> dict[str, Region]:
         "learning-rates": designs.rates,
         "vocabulary": designs.vocabulary,
         "rate-rule": designs.rate_rule,
+        "recipe-rates": designs.recipe_rates,
         "budgets": designs.budgets,
         "dependencies": sources.dependencies,
         "commands": sources.commands,
