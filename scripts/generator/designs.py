@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from generator.tables import Project, conditions, paragraphs, table
+from generator.tables import Project, byte_size, conditions, paragraphs, table
 from mytnano import words
 from mytnano.designs.budgets import BATCH_WINDOWS, BUDGETS, MIB
 from mytnano.designs.rates import learning_rate_for
@@ -116,24 +116,20 @@ def budgets(project: Project) -> str:
         rows.append(
             (
                 f"`{budget.name}`",
-                _size(budget.train_bytes),
+                byte_size(budget.train_bytes),
                 more if budget.other_seeds != budget.seeds else budget.seeds,
                 f"{len(select(list(budget.groups)))} ({', '.join(budget.groups)})",
-                f"first {_size(budget.test_bytes)}" if budget.test_bytes else "all",
+                f"first {byte_size(budget.test_bytes)}" if budget.test_bytes else "all",
             )
         )
     exceptions = ", ".join(
-        f"`{b.name}`: {_size(b.depth_bytes)} for a depth cell"
-        + (f", {_size(b.long_bytes)} for the long run" if "long" in b.groups else "")
+        f"`{b.name}`: {byte_size(b.depth_bytes)} for a depth cell"
+        + (f", {byte_size(b.long_bytes)} for the long run" if "long" in b.groups else "")
         for b in BUDGETS.values()
         if "depth" in b.groups
     )
     step = f"A step trains on {BATCH_WINDOWS} windows; other sizes: {exceptions}."
     return paragraphs(table(header, rows), step)
-
-
-def _size(count: int) -> str:
-    return f"{count / MIB:g} MiB" if count >= MIB else f"{count / 1024:g} KiB"
 
 
 CONSTANTS: dict[str, list[tuple[str, str, str]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generator.claims import FOLDER as CLAIMS
-from generator.tables import Project, bullets, conditions, paragraphs, table
+from generator.tables import Project, bullets, byte_size, conditions, paragraphs, table
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.ledger import ledger
 from mytnano.designs.baselines import SMALL
@@ -61,7 +61,7 @@ def answers(project: Project) -> str:
     for path in project.files(f"{FOLDER}/*/answer.json"):
         found = project.read(path)
         said = [f"{arm['sentence']}{_scored(arm)}" for arm in found["arms"]]
-        size = f"{found['train_bytes'] // 1024} KiB of training text a run of the baseline"
+        size = f"{byte_size(found['train_bytes'])} of training text a run of the baseline"
         parts += [
             f"**{found['question']}**",
             bullets(said),

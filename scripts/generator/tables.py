@@ -86,3 +86,8 @@ def plain(text: str) -> str:
 def bullets(lines: Iterable[str]) -> str:
     """A list, one line an item."""
     return "\n".join(f"- {line}" for line in lines)
+
+
+def byte_size(count: int) -> str:
+    """``256 KiB``, ``40 MiB``."""
+    return f"{count / 2**20:g} MiB" if count >= 2**20 else f"{count / 1024:g} KiB"
