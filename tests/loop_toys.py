@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from mytnano.model.own import with_own_code
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
-from mytnano.training.care import Care
+from mytnano.training.care import Care, unseen
 from mytnano.training.checkpoint import (
     save_checkpoint,
 )
@@ -84,7 +84,7 @@ def assert_same(one, other):
 def stepped(config, text, folder, care=None):
     """A run after its last step, not yet measured: for tests of what happens on the way."""
     folder.mkdir(exist_ok=True)
-    run = loop.Run(config, text, folder, lambda **progress: None, care or Care())
+    run = loop.Run(config, text, folder, unseen, care or Care())
     run.steps()
     return run
 

@@ -15,6 +15,7 @@ from mytnano.files import atomic_write_bytes, atomic_write_json
 from mytnano.runs.jobs import STOPPED, Job, Report
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.runner import run_jobs
+from mytnano.training.care import Progress
 
 KEPT = []
 
@@ -32,7 +33,7 @@ def toy_work(job: Job, report: Report) -> None:
     steps = 5
     for step in range(1, steps + 1):
         time.sleep(job.config["seconds"] / steps)
-        report.progress(step, steps, loss=3.0 / step, tokens_per_second=1000.0)
+        report.progress(Progress(step, steps, 3.0 / step, None, 1000.0))
     atomic_write_bytes(job.folder / "model.bin", os.urandom(20_000))
     atomic_write_json(job.folder / "config.json", job.config)
     atomic_write_json(job.folder / "result.json", {"rung": job.rung, "seed": job.seed})

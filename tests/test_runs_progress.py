@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from runs_toys import toy_groups, toy_job, toy_work
 
-from mytnano.runs.jobs import Failed, Finished, Note, Progress, Started
+from mytnano.runs.jobs import Failed, Finished, Note, Started, Told
 from mytnano.runs.progress import (
     LiveDisplay,
     PlainDisplay,
@@ -13,6 +13,7 @@ from mytnano.runs.progress import (
     progress_display,
 )
 from mytnano.runs.runner import run_jobs
+from mytnano.training.care import Progress
 
 
 class Clock:
@@ -69,7 +70,7 @@ def test_time_left_is_corrected_by_what_is_observed(tmp_path):
     assert tracker.fraction == pytest.approx(0.75)
     tracker.hear(Started(jobs[15]))
     clock.now += 10
-    tracker.hear(Progress(jobs[15], 50, 100, 1.0, None, 0.0))
+    tracker.hear(Told(jobs[15], Progress(50, 100, 1.0, None, 0.0)))
     assert tracker.seconds_left() == pytest.approx(90, rel=0.1)
     assert tracker.elapsed == 310
 
@@ -84,16 +85,6 @@ def test_reused_and_failed_runs_are_done_but_prove_no_speed(tmp_path):
     assert (tracker.done, tracker.failed, tracker.reused) == (2, 1, 1)
 
 
-def test_the_last_validation_stays_on_show(tmp_path):
-    (job,) = jobs_of(tmp_path, 1)
-    tracker = Tracker([job], 1)
-    tracker.hear(Started(job))
-    tracker.hear(Progress(job, 1, 9, 1.0, 2.5, 0.0))
-    tracker.hear(Progress(job, 2, 9, 0.9, None, 0.0))
-    (active,) = tracker.running
-    assert (active.progress.step, active.progress.validation_bpb) == (2, 2.5)
-
-
 def test_plain_lines(tmp_path):
     jobs, clock = jobs_of(tmp_path, 10, 10, 10, 10), Clock()
     display, text = plain(jobs, 2, clock)
@@ -103,7 +94,7 @@ def test_plain_lines(tmp_path):
         display(Started(jobs[1]))
         for step in range(1, 11):
             clock.now += 2
-            display(Progress(jobs[1], step, 10, 3.2, 2.25 if step == 2 else None, 36_000.0))
+            display(Told(jobs[1], Progress(step, 10, 3.2, 2.25 if step >= 2 else None, 36_000.0)))
         display(Finished(jobs[1], {"test_bpb": 2.125, "status": "healthy"}, 20.0))
         display(Started(jobs[2]))
         display(Failed(jobs[2], "j2-s0 failed [sadly]"))
@@ -122,7 +113,7 @@ def test_plain_lines_come_at_most_every_fifteen_seconds(tmp_path):
     display(Started(job))
     for step in range(100):
         clock.now += 1
-        display(Progress(job, step, 100, 1.0, None, 0.0))
+        display(Told(job, Progress(step, 100, 1.0, None, 0.0)))
     assert len(text.getvalue().splitlines()) == 6
 
 
@@ -144,7 +135,7 @@ def test_live_display_shows_the_running_jobs_and_the_whole(tmp_path):
     with display:
         display(Started(jobs[0]))
         clock.now += 5
-        display(Progress(jobs[0], 5, 10, 3.25, None, 1234.0))
+        display(Told(jobs[0], Progress(5, 10, 3.25, None, 1234.0)))
         display(Started(jobs[1]))
         with console.capture() as shown:
             console.print(display._render())

@@ -10,8 +10,7 @@ from runs_toys import read_trace, started, toy_groups, toy_job, toy_work
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.runs import jobs
-from mytnano.runs.jobs import Failed, Finished, Job, Note, Progress, Report, Started, carry_out
+from mytnano.runs.jobs import Failed, Finished, Job, Note, Started, Told, carry_out
 from mytnano.runs.runner import JobQueue, run_jobs
 from mytnano.runs.store import RunFolder, finished_runs
 
@@ -44,7 +43,7 @@ def test_every_job_is_done_once_and_told(tmp_path, workers):
     for name in everything:
         own = [e for e in events if not isinstance(e, Note) and e.job.name == name]
         assert isinstance(own[0], Started) and isinstance(own[-1], Finished)
-        assert of(Progress, own)[-1].step == 5
+        assert of(Told, own)[-1].progress.step == 5
         assert not own[-1].reused and own[-1].seconds > 0.01
     summary, events = run(groups, workers)
     assert len(started(tmp_path)) == 6, "nothing was begun again"
@@ -244,18 +243,6 @@ def test_twenty_groups_of_two_seeds_leave_no_worker_idle(tmp_path):
         own[idle] = group
     assert abs(clock[0] - clock[1]) <= 16
     assert switches <= 21, "a shape is compiled once, but for the last"
-
-
-def test_report_thins_out_steps_but_not_validations_or_the_end(tmp_path, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: now[0])
-    sent = []
-    report = Report(toy_job(tmp_path, "a", 0), sent.append)
-    for step in range(1, 101):
-        now[0] += 0.1
-        report.progress(step, 100, 1.0, validation_bpb=2.0 if step == 33 else None)
-    steps = [event.step for event in sent]
-    assert {1, 33, 100} <= set(steps) and 15 <= len(steps) <= 23
 
 
 def test_failed_run_counts_even_where_its_traceback_cannot_be_written(tmp_path):

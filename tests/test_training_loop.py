@@ -58,9 +58,7 @@ def test_same_config_same_numbers_whatever_ran_before(text, tmp_path):
 def test_the_files_of_a_run(text, tmp_path):
     config = run_of(text)
     seen = []
-    result = train(
-        config, text, tmp_path, lambda **p: seen.append(p), {"rung": "toy", "group": "core"}
-    )
+    result = train(config, text, tmp_path, seen.append, {"rung": "toy", "group": "core"})
     run = RunFolder(tmp_path, config.hash)
     assert run.finish() == run.result() == json.loads(json.dumps(result))
     assert run.is_finished() and run.config() == config.model_dump()
@@ -162,10 +160,10 @@ def test_progress_is_reported(text, tmp_path, monkeypatch):
     seen = []
     ticks = iter(range(100_000))
     monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
-    train(run_of(text), text, tmp_path, lambda **progress: seen.append(progress))
-    assert [p["step"] for p in seen] == sorted(p["step"] for p in seen) and len(seen) > 3
-    assert seen[-1]["steps"] == STEPS and seen[-1]["loss"] > 0
-    assert {"validation_bpb", "tokens_per_second"} <= seen[-1].keys()
+    train(run_of(text), text, tmp_path, seen.append)
+    assert [p.step for p in seen] == sorted(p.step for p in seen) and len(seen) > 3
+    assert seen[-1].steps == STEPS and seen[-1].loss > 0
+    assert seen[-1].validation_bpb and seen[-1].tokens_per_second
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

@@ -26,7 +26,7 @@ from mytnano.errors import UserError
 from mytnano.run_files import CHECKPOINT, PREVIOUS, REFUSED
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
-from mytnano.training.care import Care
+from mytnano.training.care import Care, unseen
 from mytnano.training.checkpoint import (
     load_checkpoint,
     read_checkpoint,
@@ -161,7 +161,7 @@ def test_a_checkpoint_between_two_points_of_the_curve_keeps_their_losses(text, t
     for folder, stops in zip(folders, ((STEPS - 1,), (2, 9, 17, STEPS - 1)), strict=True):
         for stop in stops:
             folder.mkdir(exist_ok=True)
-            run = loop.Run(config, text, folder, lambda **p: None, Care(log_points=3))
+            run = loop.Run(config, text, folder, unseen, Care(log_points=3))
             while run.step < stop:
                 run._advance()
             run.save()

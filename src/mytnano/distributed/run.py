@@ -27,10 +27,10 @@ from mytnano.model.init import stream_seed
 from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer
 from mytnano.run_files import SHARED
-from mytnano.training.care import Care
+from mytnano.training.care import Care, OnProgress, unseen
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
-from mytnano.training.loop import OnProgress, Run
+from mytnano.training.loop import Run
 from mytnano.training.text import Text
 
 STATE_BYTES = 16
@@ -44,7 +44,7 @@ class Begun:
     config: RunConfig
     text: Text
     care: Care = Care()  # noqa: RUF009 - frozen
-    on_progress: OnProgress = lambda **progress: None
+    on_progress: OnProgress = unseen
 
 
 def train(
@@ -145,7 +145,7 @@ class SharedRun(Run):
         care, on_progress = dataclasses.replace(begun.care, save_at_end=True), begun.on_progress
         if not world.chief:
             care = dataclasses.replace(care, recorders=(), say=lambda sentence: None)
-            on_progress = lambda **progress: None
+            on_progress = unseen
         super().__init__(begun.config, begun.text, folder, on_progress, care)
 
     def steps(self) -> None:

@@ -13,11 +13,10 @@ from mytnano.errors import UserError
 from mytnano.files import atomic_write_text, disk_full
 from mytnano.run_files import ERROR
 from mytnano.runs.store import RunFolder
+from mytnano.training.care import Progress
 
 STOPPED = "stopped; the same command continues"
 """What a command says when Ctrl-C ends it, with exit code 130."""
-
-_QUIET_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,11 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a running job is; loss in nats per token, ``validation_bpb`` in bits per byte."""
+class Told:
+    """A running job has told where it is."""
 
     job: Job
-    step: int
-    steps: int
-    loss: float
-    validation_bpb: float | None
-    tokens_per_second: float
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -94,32 +89,20 @@ class Note:
     sentence: str
 
 
-Event = Started | Progress | Finished | Failed | Note
+Event = Started | Told | Finished | Failed | Note
 """What the caller of the runner hears."""
 
 
 class Report:
-    """How a job function tells of its progress; cheap enough to call at every step."""
+    """How a job function tells of its progress."""
 
     def __init__(self, job: Job, send: Callable[[Event], None]) -> None:
         self._job = job
         self._send = send
-        self._sent = 0.0
 
-    def progress(
-        self,
-        step: int,
-        steps: int,
-        loss: float,
-        validation_bpb: float | None = None,
-        tokens_per_second: float = 0.0,
-    ) -> None:
-        """Tell the step; passed on twice a second, and at every validation and the last step."""
-        now = time.monotonic()
-        if validation_bpb is None and step < steps and now - self._sent < _QUIET_SECONDS:
-            return
-        self._sent = now
-        self._send(Progress(self._job, step, steps, loss, validation_bpb, tokens_per_second))
+    def progress(self, progress: Progress) -> None:
+        """Tell where the run is; the training loop's ``on_progress``."""
+        self._send(Told(self._job, progress))
 
     def note(self, sentence: str) -> None:
         """Have a sentence printed; the same one from many jobs is printed once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mytnano.runs.jobs import Event, Failed, Finished, Job, Note, Progress, Started
+from mytnano.runs.jobs import Event, Failed, Finished, Job, Note, Started, Told
+from mytnano.training.care import Progress
 from mytnano.words import duration
 
 _PLAIN_SECONDS = 15.0
@@ -36,12 +37,6 @@ class Active:
         if self.progress is None or self.progress.steps < 1:
             return 0.0
         return min(1.0, self.progress.step / self.progress.steps)
-
-    def hear(self, progress: Progress) -> None:
-        """Take the newest point; the last validation stays until there is another."""
-        if progress.validation_bpb is None and self.progress is not None:
-            progress = replace(progress, validation_bpb=self.progress.validation_bpb)
-        self.progress = progress
 
 
 class Tracker:
@@ -90,9 +85,9 @@ class Tracker:
         if isinstance(event, Started):
             self._waiting.pop(name, None)
             self._active[name] = Active(event.job, self._clock())
-        elif isinstance(event, Progress):
+        elif isinstance(event, Told):
             if name in self._active:
-                self._active[name].hear(event)
+                self._active[name].progress = event.progress
         else:
             self._close(event)
 
@@ -193,7 +188,7 @@ class PlainDisplay(Display):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         now = self.tracker.elapsed
-        if isinstance(event, Progress) and now - self._last >= _PLAIN_SECONDS:
+        if isinstance(event, Told) and now - self._last >= _PLAIN_SECONDS:
             self._last = now
             running = "; ".join(
                 f"{active.job.name} {_progress_words(active.progress)}"

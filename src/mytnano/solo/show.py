@@ -15,6 +15,7 @@ from rich.text import Text as Styled
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters
 from mytnano.solo.plan import Request, SoloPlan
+from mytnano.training.care import Progress
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
 from mytnano.words import duration, quantity
@@ -89,45 +90,30 @@ class LiveLine:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def progress(
-        self,
-        step: int,
-        steps: int,
-        loss: float,
-        validation_bpb: float | None,
-        tokens_per_second: float,
-    ) -> None:
-        """Show the state after ``step`` steps; loss in nats per token."""
+    def progress(self, at: Progress) -> None:
+        """Show where the run is."""
         now = time.monotonic()
-        self._begun = self._begun or (step, now)
-        line = self._words(step, steps, loss, validation_bpb, tokens_per_second, now)
+        self._begun = self._begun or (at.step, now)
+        line = self._words(at, now)
         if self._live.is_started:
             self._live.update(Styled(line, no_wrap=True), refresh=True)
         elif now - self._printed > PLAIN_SECONDS:
             self._printed = now
             self.say(line)
 
-    def _words(
-        self,
-        step: int,
-        steps: int,
-        loss: float,
-        validation_bpb: float | None,
-        tokens_per_second: float,
-        now: float,
-    ) -> str:
-        lr = learning_rate(self._config.optim, min(step, steps - 1), steps)
-        words = [
-            f"step {step:,}/{steps:,}",
-            f"loss {loss:.3f} ({loss * self._bits:.3f} bpb)",
-            *([f"validation {validation_bpb:.3f} bpb"] if validation_bpb is not None else []),
-            f"lr {lr:.2e}",
-            f"{tokens_per_second:,.0f} tokens/s",
-            *([f"{self._skipped} skipped"] if self._skipped else []),
-        ]
-        first, since = self._begun or (step, now)
-        if step > first:
-            words.append(f"{duration((steps - step) * (now - since) / (step - first))} left")
+    def _words(self, at: Progress, now: float) -> str:
+        lr = learning_rate(self._config.optim, min(at.step, at.steps - 1), at.steps)
+        words = [f"step {at.step:,}/{at.steps:,}"]
+        words.append(f"loss {at.loss:.3f} ({at.loss * self._bits:.3f} bpb)")
+        if at.validation_bpb is not None:
+            words.append(f"validation {at.validation_bpb:.3f} bpb")
+        words += [f"lr {lr:.2e}", f"{at.tokens_per_second:,.0f} tokens/s"]
+        if self._skipped:
+            words.append(f"{self._skipped} skipped")
+        first, since = self._begun or (at.step, now)
+        if at.step > first:
+            left = (at.steps - at.step) * (now - since) / (at.step - first)
+            words.append(f"{duration(left)} left")
         return ", ".join(words)
 
     def point(self, point: Mapping[str, Any]) -> None:

@@ -21,6 +21,24 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a run is: ``loss`` in nats per token, the last ``validation_bpb`` in bits per byte."""
+
+    step: int
+    steps: int
+    loss: float
+    validation_bpb: float | None
+    tokens_per_second: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def unseen(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
 class Care:
     """How a run is looked after.
 

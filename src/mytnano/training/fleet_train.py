@@ -17,8 +17,9 @@ from torch import Tensor
 
 from mytnano.config import RunConfig
 from mytnano.training import memory
+from mytnano.training.care import OnProgress, unseen
 from mytnano.training.fleet import Fleet
-from mytnano.training.loop import OnProgress, Run
+from mytnano.training.loop import Run
 from mytnano.training.text import Text
 
 
@@ -28,7 +29,7 @@ class Entry:
 
     config: RunConfig
     folder: Path
-    on_progress: OnProgress = lambda **progress: None
+    on_progress: OnProgress = unseen
     labels: dict = field(default_factory=dict)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.init import stream_seed
 from mytnano.training import memory
-from mytnano.training.care import Care
+from mytnano.training.care import Care, OnProgress, Progress, unseen
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
 from mytnano.training.engine import Engine
 from mytnano.training.files import load_weights, write_curve, write_run
@@ -38,14 +37,12 @@ SAMPLE_MOMENTS = 4
 
 SAMPLE_TOKENS = 48
 
-OnProgress = Callable[..., None]
-
 
 def train(
     config: RunConfig,
     text: Text,
     folder: Path,
-    on_progress: OnProgress = lambda **progress: None,
+    on_progress: OnProgress = unseen,
     labels: dict | None = None,
     care: Care = Care(),  # noqa: B008 - frozen
 ) -> dict:
@@ -59,8 +56,7 @@ def train(
         config: resolved by :func:`mytnano.training.text.resolve`.
         text: from :func:`mytnano.training.text.prepare`.
         folder: the run folder.
-        on_progress: called about twice a second with ``step, steps, loss, validation_bpb,
-            tokens_per_second``.
+        on_progress: called about twice a second.
         labels: what the caller wants in the result besides, such as the rung.
         care: how the run is looked after while it goes on.
 
@@ -321,11 +317,13 @@ class Run:
             p["validation_bpb"] for p in self.history["points"] if p["validation_bpb"] is not None
         ]
         self.on_progress(
-            step=self.step,
-            steps=self.total,
-            loss=last["train_loss"],
-            validation_bpb=measured[-1] if measured else None,
-            tokens_per_second=last["tokens_per_second"],
+            Progress(
+                step=self.step,
+                steps=self.total,
+                loss=last["train_loss"],
+                validation_bpb=measured[-1] if measured else None,
+                tokens_per_second=last["tokens_per_second"],
+            )
         )
 
 
