@@ -49,8 +49,8 @@ def test_better_and_worse_follow_the_metric(shift, higher, verdict):
     assert found.verdict == found.detected == verdict
     assert found.difference == pytest.approx(shift) and found.pairs == 12
     assert found.low < shift < found.high and found.low * found.high > 0
-    assert found.p == found.p_adjusted <= 0.01 and found.bayes_factor >= 2
-    assert found.p == pytest.approx(10**-found.bayes_factor)
+    assert found.p == found.p_adjusted <= 0.01 and found.log10_bayes_factor >= 2
+    assert found.p == pytest.approx(10**-found.log10_bayes_factor)
     assert found.deviation == pytest.approx(0.3) and found.detectable is None
 
 

@@ -53,7 +53,8 @@ def test_the_numbers_are_those_of_the_library(verdict):
         assert row["name"] == expected.name and row["verdict"] == expected.verdict
         assert row["p_adjusted"] == pytest.approx(expected.p_adjusted)
         assert row["low"] == pytest.approx(expected.low)
-    assert found["rule"]["alpha"] == 0.02 and found["seeds"] == [str(s) for s in range(SEEDS)]
+    assert found["rule"]["alpha"] == 0.02
+    assert found["arms"][0]["seeds"] == [str(seed) for seed in range(SEEDS)]
 
 
 def test_the_sentence_gives_size_and_interval_in_the_direction_it_names(verdict):
@@ -308,8 +309,49 @@ def test_names_of_seeds_need_not_be_numbers(verdict):
     for row in rows:
         row["seed"] = f"run-{row['seed']}"
     *_, found = verdict(rows)
-    assert found["seeds"] == sorted(found["seeds"]) and words_of(found)["swiglu"] == "better"
+    seeds = found["arms"][0]["seeds"]
+    assert seeds == sorted(seeds) and words_of(found)["swiglu"] == "better"
     assert math.isfinite(found["arms"][0]["low"])
+
+
+def test_seeds_that_do_not_tell_their_order_have_only_a_last_look(verdict):
+    """Sorted, they would give looks at subsets that nobody had when the runs were made."""
+    effect = [-3.0] * 8 + [2.0, -8.0]  # clear after eight, and not after ten
+    rows = [
+        {"arm": arm, "seed": seed, "metric": 2.0 * math.exp(d * (arm == "new") / 100)}
+        for seed, d in enumerate(effect)
+        for arm in ("old", "new")
+    ]
+    for place, row in enumerate(rows):
+        row["metric"] *= 1 + 1e-4 * math.sin(place)
+    _, out, _, found = verdict(rows)
+    running = found["arms"][0]
+    assert "order in which they were run" not in out
+    for row in rows:
+        row["seed"] = 7 + 3 * row["seed"]
+    _, out, _, found = verdict(rows)
+    last = found["arms"][0]
+    assert "seeds of new are not whole numbers without a gap" in out
+    assert last["log10_bayes_factor"] < running["log10_bayes_factor"]
+    assert last["p"] == pytest.approx(min(1.0, 10 ** -last["log10_bayes_factor"]))
+    assert last["p"] > running["p"]
+
+
+def test_long_seeds_are_not_rounded_together(verdict):
+    rows = rows_of(values())
+    for row in rows:
+        row["seed"] = 20250101000000001 + row["seed"]
+    code, _, err, found = verdict(rows)
+    assert (code, err) == (0, "") and found["arms"][0]["seeds"][0] == "20250101000000001"
+
+
+def test_an_arm_with_a_status_needs_no_seed_of_the_baseline(verdict):
+    rows = rows_of(values({"relu": 0.0, "swiglu": -1.0}))
+    rows.append({"arm": "x", "seed": 99, "metric": "", "status": "diverged"})
+    for row in rows:
+        row.setdefault("status", "")
+    code, _, err, found = verdict(rows)
+    assert (code, err) == (0, "") and words_of(found)["x"] == "diverged"
 
 
 def stopped(rows, arm, count, word="decided"):

@@ -31,12 +31,14 @@ class Pairs:
         baseline: the baseline's metric of the same seeds.
         status: ``collapsed``, ``diverged`` or ``undertrained`` if the arm's runs are not fit to be
             compared; then the values are not looked at. Empty for a healthy arm.
+        ordered: false if the order in which the seeds were run is not known.
     """
 
     name: str
     arm: Array
     baseline: Array
     status: str = ""
+    ordered: bool = True
 
     def differences(self) -> Array:
         """``100 ln(arm / baseline)`` of each seed, shape (seeds,).

@@ -91,9 +91,19 @@ def fewest_pairs(alpha: float, g: float = G) -> int:
     return n
 
 
-def anytime_p(differences: npt.ArrayLike, g: float = G) -> float:
+def strongest(differences: npt.ArrayLike, g: float = G, ordered: bool = True) -> float:
+    """Natural logarithm of the largest Bayes factor of all looks; minus infinity before the first.
+
+    Looks are at the first n pairs in the order in which they were run. Where that is not known
+    (``ordered`` is false), only the look at all of them counts, whose factor no order changes.
+    """
+    logs = evidence(differences, g)
+    return float(np.max(logs if ordered else logs[-1:], initial=-np.inf))
+
+
+def anytime_p(differences: npt.ArrayLike, g: float = G, ordered: bool = True) -> float:
     """``min(1, 1 / max BF)``: a p-value that stays valid when one looks after every pair."""
-    return math.exp(-max(0.0, float(np.max(evidence(differences, g), initial=-np.inf))))
+    return math.exp(-max(0.0, strongest(differences, g, ordered)))
 
 
 def critical_t(n: npt.ArrayLike, alpha: float, g: float = G) -> Array:
@@ -134,18 +144,22 @@ def intervals(differences: npt.ArrayLike, alpha: float, g: float = G) -> tuple[A
     return mean - half, mean + half
 
 
-def running_interval(differences: npt.ArrayLike, alpha: float, g: float = G) -> Interval:
+def running_interval(
+    differences: npt.ArrayLike, alpha: float, g: float = G, ordered: bool = True
+) -> Interval:
     """The means that no look so far has rejected at ``alpha``: the intersection over n.
 
     All looks are right together with probability ``1 - alpha``, so their intersection is too. It
     only ever narrows, and excludes 0 exactly when :func:`anytime_p` is at most ``alpha``, so that
     interval and decision cannot disagree. If it is empty or leaves the mean of all pairs outside,
     early and late pairs contradict each other. That is rare unless the pairs are not draws of one
-    distribution; then the last look stands, marked.
+    distribution; then the last look stands, marked. Pairs of unknown order have only a last look.
     """
     d = np.asarray(differences, np.float64)
     if not d.size:
         return Interval(-math.inf, math.inf)
+    if not ordered:
+        return last_interval(d, alpha, g)
     low, high = intervals(d, alpha, g)
     lowest, highest = float(low.max()), float(high.min())
     if lowest <= d.mean() <= highest:

@@ -77,11 +77,12 @@ def loss_at(compute: Sequence[float], losses: Sequence[float], amount: float) ->
         UserError: as for :func:`compute_multiplier`, or the amount is outside of those measured.
     """
     x, y, _ = _monotone(compute, losses)
-    if not x[0] <= np.log(amount) <= x[-1]:
+    if not min(compute) <= amount <= max(compute):
         raise UserError(
             "the amount of compute is outside of those at which the baseline was run; run it there"
         )
-    return float(np.exp(PchipInterpolator(x, y)(np.log(amount))))
+    within = np.clip(np.log(amount), x[0], x[-1])  # a pooled end is level as far as it was measured
+    return float(np.exp(PchipInterpolator(x, y)(within)))
 
 
 def _monotone(compute: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Array, Array, bool]:

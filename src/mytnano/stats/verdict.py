@@ -88,7 +88,7 @@ class Verdict:
         detected: ``better`` or ``worse`` if zero is rejected, whatever the verdict; else empty.
         contradictory: early and late pairs contradict each other.
         constant: every pair differs by the same amount, which independent seeds do not do.
-        bayes_factor: the largest so far, as a power of ten.
+        log10_bayes_factor: the largest so far, as a power of ten.
         deviation: paired standard deviation in percent (of logarithms).
         level: level at which the arm was held.
         detectable: smallest effect in paired deviations that this rule finds with probability 0.8
@@ -111,7 +111,7 @@ class Verdict:
     detected: str = ""
     contradictory: bool = False
     constant: bool = False
-    bayes_factor: float | None = None
+    log10_bayes_factor: float | None = None
     deviation: float | None = None
     level: float | None = None
     detectable: float | None = None
@@ -137,26 +137,34 @@ def judge(arms: Sequence[Pairs], rule: Rule | None = None) -> list[Verdict]:
     if not arms:
         raise UserError("there is no arm to judge; give at least one beside the baseline")
     differences = [_differences(arm) for arm in arms]
-    p = [1.0 if d is None else _p(d, rule) for d in differences]
+    p = [
+        1.0 if d is None else _p(d, rule, arm.ordered)
+        for arm, d in zip(arms, differences, strict=True)
+    ]
     adjusted, held = holm(p), levels(p, rule.alpha)
     found = []
     for i, (arm, d) in enumerate(zip(arms, differences, strict=True)):
         if d is None:
             found.append(Verdict(arm.name, arm.status, pairs=len(arm.arm)))
         else:
-            tested = _Tested(p[i], float(adjusted[i]), float(held[i]), rule.alpha / len(arms))
+            share = rule.alpha / len(arms)
+            tested = _Tested(p[i], float(adjusted[i]), float(held[i]), share, arm.ordered)
             found.append(_decide(_measured(arm.name, d, tested, rule), d, tested, rule))
     return found
 
 
 @dataclass(frozen=True)
 class _Tested:
-    """An arm among the others: its p-values, the level it was held at, and that of its interval."""
+    """An arm among the others: its p-values, the level it was held at, and that of its interval.
+
+    ``ordered`` is that of its pairs.
+    """
 
     p: float
     adjusted: float
     level: float
     share: float
+    ordered: bool
 
 
 def _differences(arm: Pairs) -> Array | None:
@@ -167,10 +175,12 @@ def _differences(arm: Pairs) -> Array | None:
     return None if arm.status else arm.differences()
 
 
-def _p(d: Array, rule: Rule) -> float:
+def _p(d: Array, rule: Rule, ordered: bool) -> float:
     if d.size < eprocess.FEWEST:
         return 1.0
-    return fixed.paired_t(d, rule.alpha)[0] if rule.fixed else eprocess.anytime_p(d, rule.g)
+    if rule.fixed:
+        return fixed.paired_t(d, rule.alpha)[0]
+    return eprocess.anytime_p(d, rule.g, ordered)
 
 
 def _measured(name: str, d: Array, tested: _Tested, rule: Rule) -> Verdict:
@@ -195,7 +205,7 @@ def _measured(name: str, d: Array, tested: _Tested, rule: Rule) -> Verdict:
         detected="" if not sign else "better" if (sign > 0) == rule.higher_is_better else "worse",
         contradictory=interval.contradictory,
         constant=fixed.constant(d),
-        bayes_factor=float(eprocess.evidence(d, rule.g).max()) / math.log(10),
+        log10_bayes_factor=eprocess.strongest(d, rule.g, tested.ordered) / math.log(10),
         paired_t_p=fixed.paired_t(d, tested.level)[0],
         sign_flip_p=fixed.sign_flip(d),
     )
@@ -207,11 +217,11 @@ def _sign_and_interval(d: Array, tested: _Tested, rule: Rule) -> tuple[int, Inte
     if rule.fixed:
         interval = fixed.paired_t(d, tested.share)[1]
     else:
-        held = eprocess.running_interval(d, tested.level, rule.g)
+        held = eprocess.running_interval(d, tested.level, rule.g, tested.ordered)
         if held.contradictory:
             last = eprocess.last_interval(d, tested.share, rule.g)
             return 0, replace(last, contradictory=True)
-        interval = eprocess.running_interval(d, tested.share, rule.g)
+        interval = eprocess.running_interval(d, tested.share, rule.g, tested.ordered)
     # Holm's later steps may reject a zero that the interval for all arms just holds. The sign is
     # known all the same, so the interval ends at zero (Strassburger & Bretz 2008).
     if sign > 0:

@@ -130,7 +130,13 @@ def _seed_notes(verdicts: list[Verdict]) -> list[str]:
 
 
 def _side_json(side: Side) -> dict[str, Any]:
-    return {"lr": side.lr, "lrs_tried": list(side.tried), "flops": side.flops, "mean": side.mean()}
+    return {
+        "lr": side.lr,
+        "lrs_tried": list(side.tried),
+        "flops": side.flops,
+        "seeds": list(side.runs),
+        "mean": side.mean(),
+    }
 
 
 def _document(
@@ -142,7 +148,6 @@ def _document(
         "metric": request.metric,
         "rule": asdict(request.rule),
         "baseline": levels,
-        "seeds": list(question.arms[0][1].runs),
         "notes": notes,
         "arms": rows,
     }

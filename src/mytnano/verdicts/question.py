@@ -6,6 +6,7 @@ reader must know to trust the comparison, becomes a note.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -84,7 +85,11 @@ class Question:
     def pairs(self) -> list[Pairs]:
         """What :func:`mytnano.stats.judge` takes."""
         return [
-            Pairs(arm.name, arm.metrics(), level.metrics(list(arm.runs)), arm.status)
+            Pairs(arm.name, arm.metrics(), arm.metrics(), arm.status)
+            if arm.status  # whose values are not looked at, and whose seeds may be any
+            else Pairs(
+                arm.name, arm.metrics(), level.metrics(list(arm.runs)), ordered=in_order(arm.runs)
+            )
             for arm, level in self.arms
         ]
 
@@ -96,7 +101,9 @@ def choose_baseline(names: Sequence[str], wanted: str | None) -> tuple[str, str]
         UserError: there is no arm of that name, or only one arm.
     """
     if wanted is not None and wanted not in names:
-        raise UserError(f"there is no arm '{wanted}' to be the baseline; {listing(names)}")
+        raise UserError(
+            f"there is no arm '{wanted}' to be the baseline; the arms are {_listed(names)}"
+        )
     if len(names) < 2:
         raise UserError(f"there is only one arm, '{names[0]}'; a verdict needs a second one")
     if wanted is not None:
@@ -119,7 +126,7 @@ def choose_arms(
     """
     for name in wanted:
         if name not in names:
-            raise UserError(f"there is no arm '{name}' to compare; {listing(names)}")
+            raise UserError(f"there is no arm '{name}' to compare; the arms are {_listed(names)}")
         if name == baseline:
             raise UserError(f"'{name}' is the baseline, so it cannot be compared; name other arms")
     others = [name for name in names if name != baseline]
@@ -130,12 +137,6 @@ def choose_arms(
         f"{len(chosen)} of {len(others)} arms are judged, and Holm's procedure counts only these; "
         "that is right if they were chosen before their results were seen"
     )
-
-
-def listing(names: Sequence[str], most: int = 12) -> str:
-    """``the arms are a, b, c``, cut short."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"the arms are {', '.join(names[:most])}{more}"
 
 
 def build(
@@ -165,6 +166,8 @@ def build(
     compared = [level for level in levels if any(level is other for _, other in paired)]
     notes = [*_rate_notes([*compared, *sides]), *_edge_notes([*levels, *sides], len(levels) > 1)]
     notes += [*_unfit_notes(sides), *_early_notes(paired), *_compute_notes(paired)]
+    if not fixed:
+        notes += _order_notes(sides)
     return Question(levels, paired, notes)
 
 
@@ -246,7 +249,21 @@ def _nearest(side: Side, levels: list[Side]) -> Side:
     return min(levels, key=lambda level: abs(math.log(level.flops or 1.0) - spent))
 
 
+def in_order(seeds: Iterable[str]) -> bool:
+    """Whether ascending seeds are whole numbers without a gap: the order in which they were run.
+
+    Random numbers and names do not tell theirs, and what fills a gap later was not run before what
+    stands behind it.
+    """
+    keys = [seed_key(seed) for seed in seeds]
+    return all(key[0] == 0 for key in keys) and all(
+        after[1] - before[1] == 1 for before, after in itertools.pairwise(keys)
+    )
+
+
 def _check_seeds(side: Side, level: Side, fixed: bool) -> None:
+    if side.status:  # which is its verdict, whatever its seeds
+        return
     lacking = [seed for seed in level.runs if seed not in side.runs]
     extra = [seed for seed in side.runs if seed not in level.runs]
     if not (lacking or extra) or (not extra and _stopped_early(side, level, fixed)):
@@ -263,10 +280,8 @@ def _stopped_early(side: Side, level: Side, fixed: bool) -> bool:
     """Whether an arm has the baseline's first seeds and the file says why it has no more.
 
     The e-process may stop whenever it likes, so later pairs are not missed. A number of seeds that
-    was fixed may not. An arm that failed has its status as its verdict, whatever its seeds.
+    was fixed may not.
     """
-    if side.status:
-        return True
     whole = all(seed_key(seed)[0] == 0 for seed in level.runs)  # numbers have an order of their own
     first = list(level.runs)[: len(side.runs)] == list(side.runs)
     return side.early and whole and first and not fixed
@@ -329,6 +344,16 @@ def _early_notes(paired: list[tuple[Side, Side]]) -> list[str]:
         f"later ones of {level.name} are not used for it"
         for side, level in paired
         if not side.status and len(side.runs) < len(level.runs)
+    ]
+
+
+def _order_notes(sides: list[Side]) -> list[str]:
+    unknown = [side.name for side in sides if not side.status and not in_order(side.runs)]
+    if not unknown:
+        return []
+    return [
+        f"the seeds of {_listed(unknown)} are not whole numbers without a gap, so the order in "
+        "which they were run is not known: only the look at all of them counts, not those before"
     ]
 
 

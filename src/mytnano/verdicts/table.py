@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,10 @@ def _stopped(text: str, where: str) -> bool:
 
 def _seed(text: str) -> str:
     """``7`` for ``7``, ``07`` and ``7.0``, which are one seed; other names as they are."""
+    if re.fullmatch(r"[+-]?[0-9]+", text):  # which may be too long for a float
+        return str(int(text))
+    if "_" in text:
+        return text
     try:
         number = float(text)
         return str(int(number)) if number.is_integer() else text
