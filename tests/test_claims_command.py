@@ -80,7 +80,7 @@ def test_costs_are_measured(monkeypatch):
     monkeypatch.setattr(
         costs.attention_cost, "measure", lambda device: {"rows": [{"kernel": "flash", "T": 128}]}
     )
-    monkeypatch.setattr("mytnano.training.engine.can_compile", lambda: False)
+    monkeypatch.setattr("mytnano.training.engine.can_compile", lambda device="cpu": False)
     monkeypatch.setattr(costs, "QUIET", 101)
     found = costs.measure_costs("fp32", "cpu")
     for name in ("rmsnorm", "compile"):

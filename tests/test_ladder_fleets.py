@@ -123,10 +123,10 @@ def test_how_many_fit(monkeypatch):
     config = RunConfig().but(model={"vocab_size": 64, "context": 32, "width": 32, "layers": 1})
     monkeypatch.setattr(fleet_size, "_footprints", {})
     monkeypatch.setattr(fleet_size, "dry_run", lambda config, size: 100e6 + 900e6 * (size - 1))
-    monkeypatch.setattr(fleet_size, "free_bytes", lambda device: 5e9)
+    monkeypatch.setattr(fleet_size.memory, "free_bytes", lambda device: 5e9)
     assert largest_fleet(config, 99) == 5  # 0.1 + 4 x 0.9 GB of 4 GB
     assert largest_fleet(config, 3) == 3 and largest_fleet(config, 1) == 1
-    monkeypatch.setattr(fleet_size, "free_bytes", lambda device: 1e6)
+    monkeypatch.setattr(fleet_size.memory, "free_bytes", lambda device: 1e6)
     assert largest_fleet(config, 99) == 1
     monkeypatch.undo()
     assert largest_fleet(config, 99) == LARGEST, "a small one on this machine"

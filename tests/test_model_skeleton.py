@@ -7,12 +7,12 @@ from model_toys import HEALTHY
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters as of_recipe
 from mytnano.designs.recipes import sized
-from mytnano.distributed.run import STATE_BYTES, least_memory
+from mytnano.distributed.run import least_memory
 from mytnano.lab.match import parameters as of_arm
 from mytnano.measure.memory_plan import count_weights
 from mytnano.model.skeleton import parameter_count, skeleton
 from mytnano.model.transformer import Transformer
-from mytnano.training.optimizers import update_flops
+from mytnano.training.optimizers import STATE_BYTES, update_flops
 
 OWN = """
 import torch

@@ -15,10 +15,10 @@ from mytnano.errors import UserError
 from mytnano.measure import memory_plan
 from mytnano.measure.devices import DEVICES
 from mytnano.measure.flops import training_flops
-from mytnano.measure.memory_plan import count_weights, one_pass, state_bytes
+from mytnano.measure.memory_plan import chunk_rows, count_weights, one_pass, state_bytes
 from mytnano.planning import measured
 from mytnano.planning.hardware import parse_hardware
-from mytnano.planning.memory import micro_windows, training_memory
+from mytnano.planning.memory import fitting_windows, micro_windows, training_memory
 from mytnano.planning.plan import as_json, design_named, halves, make_plan, sentences
 from mytnano.training.engine import recompute_blocks
 from mytnano.training.matching import run_flops
@@ -81,13 +81,31 @@ def test_deep_models_are_extrapolated_exactly(monkeypatch):
 
 def test_a_few_chunks_of_logits_stand_for_all(monkeypatch):
     model = config({"vocab_size": 5000}).model
-    monkeypatch.setattr(memory_plan, "CHUNK_ELEMENTS", 1)
     monkeypatch.setattr("mytnano.model.loss.CHUNK_ELEMENTS", 1)
     few = one_pass(model, 8)
     monkeypatch.setattr(memory_plan, "SHORT_HEAD", 99)
     one_pass.cache_clear()
     assert one_pass(model, 8) == few
     one_pass.cache_clear()
+
+
+def test_the_windows_of_one_pass_fit_the_memory():
+    wanted = config({"vocab_size": 4096}).but(
+        train={"device": "cuda", "precision": "bf16", "batch_windows": 64}
+    )
+    everything = training_memory(wanted.but(train={"micro_windows": 64})).total
+    assert fitting_windows(wanted, 2 * everything) == 64
+    fewer = fitting_windows(wanted, everything // 2)
+    assert 1 < fewer < 64
+    assert training_memory(wanted.but(train={"micro_windows": fewer})).total < everything // 2
+    assert fitting_windows(wanted, 0) == 1
+
+
+def test_a_gpu_forms_more_logits_at_once():
+    model = config({"vocab_size": 30_000}).model
+    assert chunk_rows(model, "cuda") > chunk_rows(model) >= 128
+    on_cpu, on_gpu = one_pass(model, 64), one_pass(model, 64, device="cuda")
+    assert on_gpu.logits > on_cpu.logits and on_gpu.working > on_cpu.working
 
 
 def test_recomputation_keeps_less():

@@ -199,7 +199,7 @@ def test_seed_and_salt_make_the_weights():
 
 
 def test_without_a_compiler_it_runs_and_says_so(monkeypatch):
-    monkeypatch.setattr(engine_module, "can_compile", lambda: False)
+    monkeypatch.setattr(engine_module, "can_compile", lambda device: False)
     config = run_config().but(train={"compile": True})
     with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
         _, losses = trained(config, 3)

@@ -116,7 +116,7 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
     if config.train.compile:
         for block in model.blocks:
             # The arithmetic alone: the hooks that gather weights stay outside of the graph.
-            block.forward = compiled(block.forward)
+            block.forward = compiled(block.forward, config.train.device)
     if config.train.recompute:
         recompute_blocks(model)
     for block in model.blocks:

@@ -31,10 +31,9 @@ from mytnano.training.care import Care, OnProgress, unseen
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
 from mytnano.training.loop import Run
+from mytnano.training.optimizers import STATE_BYTES
 from mytnano.training.text import Text
-
-STATE_BYTES = 16
-"""Of a parameter: fp32 weight, gradient and AdamW's two moments, all sharded."""
+from mytnano.training.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -193,8 +192,7 @@ class SharedRun(Run):
     def _batch(self) -> tuple[Tensor, Tensor]:
         world = self.world
         mine = self.windows.batch(self.step, world.rank, world.size)
-        x, y = (torch.from_numpy(ids).to(world.device) for ids in mine)  # (B / ranks, T) each
-        return x, y
+        return on_device(mine, world.device)  # (B / ranks, T) each
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         own = self.config.model.own_code or self.config.optim.own_code

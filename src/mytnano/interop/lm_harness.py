@@ -19,7 +19,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from mytnano.inference.generate import Sampling, Speaker, generate
 from mytnano.inference.load import load_run
-from mytnano.measure.evaluate import BATCH_TOKENS
+from mytnano.measure.evaluate import tokens_at_once
 from mytnano.model.loss import IGNORE, head_scores
 
 Scored = tuple[tuple[str, str], list[int], list[int]]
@@ -77,7 +77,7 @@ class MytnanoLM(TemplateLM):
             windows += [(number, *w) for w in self._windows(begun, continuation)]
         windows.sort(key=lambda window: -len(window[1]))
         totals, greedy = [0.0] * len(requests), [True] * len(requests)
-        for part in _batches(windows):
+        for part in _batches(windows, self._tokens_at_once):
             nats, right = self._score(part)
             for (number, *_), paid, correct in zip(part, nats, right, strict=True):
                 totals[number] -= paid
@@ -161,10 +161,15 @@ class MytnanoLM(TemplateLM):
             for number, (_, context, continuation) in enumerate(encoded)
         ]
         totals = [0.0] * len(encoded)
-        for part in _batches(sorted(windows, key=lambda window: -len(window[1]))):
+        windows.sort(key=lambda window: -len(window[1]))
+        for part in _batches(windows, self._tokens_at_once):
             for (number, *_), paid in zip(part, self._score(part)[0], strict=True):
                 totals[number] = -paid
         return totals
+
+    @property
+    def _tokens_at_once(self) -> int:
+        return tokens_at_once(self.loaded.model.head.weight.device)
 
     @torch.inference_mode()
     def _score(self, part: list[tuple[int, list[int], list[int]]]) -> tuple[list, list]:
@@ -185,11 +190,11 @@ class MytnanoLM(TemplateLM):
         return nats.double().sum(1).tolist(), every.tolist()
 
 
-def _batches(windows: list) -> Iterable[list]:
-    """Windows, longest first, as many at a time as are scored at once."""
+def _batches(windows: list, tokens: int) -> Iterable[list]:
+    """Windows, longest first, as many at a time as ``tokens`` tokens hold."""
     begin = 0
     while begin < len(windows):
-        size = max(1, BATCH_TOKENS // len(windows[begin][1]))
+        size = max(1, tokens // len(windows[begin][1]))
         yield windows[begin : begin + size]
         begin += size
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mytnano.model.loss import IGNORE, head_scores
+from mytnano.model.mode import evaluating
 from mytnano.model.transformer import Transformer
 from mytnano.text.stream import Stream
 
@@ -18,6 +19,11 @@ It changes speed and memory, never which tokens are scored or in which context."
 
 ACCELERATOR_TOKENS = 32_768
 """The same beside a CPU, where each batch costs launches of many kernels, and no cache is lost."""
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """Tokens of one batch that is scored."""
+    return BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
 
 
 @dataclass(frozen=True)
@@ -91,22 +97,20 @@ def score(model: Transformer, stream: Stream, max_bytes: int = 0) -> Score:
     spans = evaluation_spans(stream, context, max_bytes)
     documents = int(spans.document[-1]) + 1
     nats, sizes, right = np.zeros(documents), np.zeros(documents, np.int64), 0
-    model.eval()
-    tokens = BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
-    for part in _batches(spans, max(1, tokens // context)):
-        x, y = _gather(stream, spans.first[part], spans.length[part])  # (B, T), (B, T)
-        token_nats, token_right = head_scores(
-            model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
-        )  # (B, T)
-        np.add.at(nats, spans.document[part], token_nats.double().sum(1).cpu().numpy())
-        right += int(token_right.sum())
+    with evaluating(model):
+        for part in _batches(spans, max(1, tokens_at_once(device) // context)):
+            x, y = _gather(stream, spans.first[part], spans.length[part])  # (B, T), (B, T)
+            token_nats, token_right = head_scores(
+                model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
+            )  # (B, T)
+            np.add.at(nats, spans.document[part], token_nats.double().sum(1).cpu().numpy())
+            right += int(token_right.sum())
     last = spans.first + spans.length  # (windows,)
     np.add.at(
         sizes,
         spans.document,
         _byte_offset(stream, last + 1) - _byte_offset(stream, spans.first + 1),
     )
-    model.train()
     return Score(float(nats.sum()), int(spans.length.sum()), int(sizes.sum()), right, nats, sizes)
 
 
@@ -122,20 +126,18 @@ def score_tokens(model: Transformer, stream: Stream) -> tuple[np.ndarray, np.nda
     spans = evaluation_spans(stream, model.config.context)
     nats = np.zeros(len(stream.ids))  # (n,)
     right = np.zeros(len(stream.ids), dtype=bool)  # (n,)
-    training = model.training
-    model.eval()
-    for part in _batches(spans, max(1, BATCH_TOKENS // int(spans.length.max()))):
-        first, length = spans.first[part], spans.length[part]  # (B,), (B,)
-        x, y = _gather(stream, first, length)  # (B, T), (B, T)
-        token_nats, token_right = head_scores(
-            model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
-        )  # (B, T)
-        steps = np.arange(x.shape[1])  # (T,)
-        inside = steps < length[:, None]  # (B, T)
-        places = (first[:, None] + 1 + steps)[inside]  # (tokens,)
-        nats[places] = token_nats.double().cpu().numpy()[inside]
-        right[places] = token_right.cpu().numpy()[inside]
-    model.train(training)
+    with evaluating(model):
+        for part in _batches(spans, max(1, tokens_at_once(device) // int(spans.length.max()))):
+            first, length = spans.first[part], spans.length[part]  # (B,), (B,)
+            x, y = _gather(stream, first, length)  # (B, T), (B, T)
+            token_nats, token_right = head_scores(
+                model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
+            )  # (B, T)
+            steps = np.arange(x.shape[1])  # (T,)
+            inside = steps < length[:, None]  # (B, T)
+            places = (first[:, None] + 1 + steps)[inside]  # (tokens,)
+            nats[places] = token_nats.double().cpu().numpy()[inside]
+            right[places] = token_right.cpu().numpy()[inside]
     return nats, right
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mytnano.model.attention import attention_weights
+from mytnano.model.mode import evaluating
 from mytnano.model.transformer import Attention, Block, Transformer
 
 
@@ -39,12 +40,10 @@ def probe(model: Transformer, ids: Tensor) -> list[dict]:
         rows.append({**activity(output), "attention_entropy": entropy})
 
     hooks = [block.register_forward_hook(record) for block in model.blocks]
-    training = model.training
-    model.eval()  # without dropout, as text is scored
     try:
-        model(ids)
+        with evaluating(model):  # as text is scored
+            model(ids)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return rows

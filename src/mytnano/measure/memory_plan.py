@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from mytnano.config import ModelConfig, OptimConfig
 from mytnano.model import attention
-from mytnano.model.loss import CHUNK_ELEMENTS, CHUNK_ROWS, head_loss
+from mytnano.model.loss import head_loss, piece_rows
 from mytnano.model.own import references
 from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer, documents_of, is_hidden_matrix
@@ -111,15 +111,15 @@ def state_bytes(weights: Weights, optim: OptimConfig) -> int:
     return each * weights.total
 
 
-def logits_bytes(model: ModelConfig, tokens: int, precision: str) -> int:
+def logits_bytes(model: ModelConfig, tokens: int, precision: str, device: str = "cpu") -> int:
     """Of the chunk of logits that the loss holds at once (:mod:`mytnano.model.loss`)."""
-    rows = min(tokens, chunk_rows(model))
+    rows = min(tokens, chunk_rows(model, device))
     return rows * model.vocab_size * _width(precision)
 
 
-def chunk_rows(model: ModelConfig) -> int:
-    """Positions whose logits the loss holds at once."""
-    return max(CHUNK_ROWS, CHUNK_ELEMENTS // model.vocab_size)
+def chunk_rows(model: ModelConfig, device: str = "cpu") -> int:
+    """Positions whose logits the loss holds at once on a type of device."""
+    return piece_rows(device, model.vocab_size)[0]
 
 
 @functools.lru_cache(maxsize=32)
@@ -128,7 +128,7 @@ def one_pass(
     windows: int,
     precision: str = "fp32",
     prepare: Callable[[Transformer], None] | None = None,
-    tiles: bool = True,
+    device: str = "cpu",
     cross_documents: bool = True,
     sharded: bool = False,
 ) -> Pass:
@@ -138,12 +138,13 @@ def one_pass(
 
     Args:
         prepare: what is done to the model before, such as having its blocks recompute.
-        tiles: attention goes in tiles as on a CPU; without it, as in the fused kernels of a GPU.
+        device: on a CPU attention goes in tiles, and the loss in small pieces; on others both go
+            as on a GPU, with fused kernels.
         cross_documents: as in the config.
         sharded: gradients leave as soon as a block has made them, as FSDP has it; otherwise those
             of bf16 weights stay until the micro-batch is done.
     """
-    options = (windows, precision, prepare, tiles, cross_documents, sharded)
+    options = (windows, precision, prepare, device, cross_documents, sharded)
     if model.layers <= DEEP:
         return _counted_pass(model, *options)
     few, more = (_counted_pass(model.but(layers=n), *options) for n in (DEEP - 2, DEEP))
@@ -161,13 +162,13 @@ def _counted_pass(
     windows: int,
     precision: str,
     prepare: Callable[[Transformer], None] | None,
-    tiles: bool,
+    device: str,
     cross_documents: bool,
     sharded: bool,
 ) -> Pass:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     fake = contextlib.nullcontext() if references(model) else FakeTensorMode()
-    with fake, _attention_tiles(tiles):
+    with fake, _attention_tiles(device == "cpu"):
         with _default_dtype(dtype):
             built = Transformer(model)
         if prepare is not None:
@@ -180,8 +181,10 @@ def _counted_pass(
         ids = torch.zeros(windows, model.context, dtype=torch.long)  # (B, T)
         counter = _Storages([*built.parameters(), *built.buffers(), *gradients, head_gradient, ids])
         with counter:
-            kept = _forward_and_backward(built, ids, head_gradient, counter, cross_documents)
-    logits = logits_bytes(model, ids.numel(), precision)
+            kept = _forward_and_backward(
+                built, ids, head_gradient, counter, cross_documents, device
+            )
+    logits = logits_bytes(model, ids.numel(), precision, device)
     return Pass(kept, max(0, counter.most - kept), logits, counter.heap_at_most)
 
 
@@ -191,6 +194,7 @@ def _forward_and_backward(
     head_gradient: Tensor,
     counter: _Storages,
     cross_documents: bool,
+    device: str,
 ) -> int:
     """The steps of ``Engine.gradients`` on one micro-batch; bytes alive at the head."""
     rows = [table(ids).detach().requires_grad_() for table in model.lookups()]  # (B, T, D) each
@@ -198,15 +202,15 @@ def _forward_and_backward(
     states = model.encode(*rows, documents=documents)  # (B, T, D)
     kept = counter.alive
     head, targets = model.head.weight.detach(), ids  # (V, D), (B, T)
-    few = SHORT_HEAD * max(1, chunk_rows(model.config) // ids.shape[1])
+    few = SHORT_HEAD * max(1, chunk_rows(model.config, device) // ids.shape[1])
     if len(ids) > few:
         # The chunks follow each other and take the same memory: a few stand for all. The gradient
         # of the other states, which would be there too, is put beside them.
         rest = torch.empty_like(states[few:])  # (B - few, T, D)
-        loss = _loss(model, states[:few], head, targets[:few], head_gradient)
+        loss = _loss(model, states[:few], head, targets[:few], head_gradient, device)
         del rest
     else:
-        loss = _loss(model, states, head, targets, head_gradient)
+        loss = _loss(model, states, head, targets, head_gradient, device)
     loss.backward()
     for row in rows:
         row.grad.flatten(0, 1).float()  # (B T, D)
@@ -214,9 +218,14 @@ def _forward_and_backward(
 
 
 def _loss(
-    model: Transformer, states: Tensor, head: Tensor, targets: Tensor, head_gradient: Tensor
+    model: Transformer,
+    states: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    head_gradient: Tensor,
+    device: str,
 ) -> Tensor:
-    return head_loss(states, head, targets, 1.0, head_gradient, softcap=model.config.softcap)
+    return head_loss(states, head, targets, 1.0, head_gradient, model.config.softcap, device)
 
 
 class _Storages(TorchDispatchMode):

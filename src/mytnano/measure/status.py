@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from mytnano.config import ModelConfig
 from mytnano.measure.evaluate import evaluation_spans
+from mytnano.model.mode import evaluating
 from mytnano.model.transformer import Transformer
 from mytnano.text.stream import Stream
 
@@ -118,9 +119,8 @@ def context_kl_bits(model: Transformer, stream: Stream, keep: int, windows: int 
     ids = ids.to(next(model.parameters()).device)
     other = ids.roll(1, dims=0)  # (N, T)
     mixed = torch.cat((other[:, : T - keep], ids[:, T - keep :]), dim=1)  # (N, T)
-    model.eval()
-    true, changed = (_last_log_probabilities(model, x) for x in (ids, mixed))  # (N, V) each
-    model.train()
+    with evaluating(model):
+        true, changed = (_last_log_probabilities(model, x) for x in (ids, mixed))  # (N, V) each
     return F.kl_div(changed, true, log_target=True, reduction="batchmean").item() / math.log(2)
 
 

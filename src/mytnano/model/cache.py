@@ -60,7 +60,7 @@ class Cache:
         if not self._begun:
             return whole(T, like)._replace(cache=self)
         all_of_them = whole(self.slots, like)
-        where, end = self._where(T), max(self.lengths) + T
+        where, end = self._where(T, like.device), max(self.lengths) + T
         mask = all_of_them.mask[..., where, :end]  # (T, S) or (H, T, S); ragged: (.., B, T, S)
         cos, sin = all_of_them.cos, all_of_them.sin
         if cos is not None and sin is not None:
@@ -71,13 +71,13 @@ class Cache:
                 cos, sin = cos[:, None], sin[:, None]  # (B, 1, T, K)
         return all_of_them._replace(mask=mask, cos=cos, sin=sin, cache=self)
 
-    def places(self, T: int) -> Tensor:
+    def places(self, T: int, device: torch.device) -> Tensor:
         """Positions of the next T tokens: (1, T) while all rows are equally long, or (B, T)."""
         if not self._begun:
-            return torch.arange(T)[None]  # (1, T)
-        where = self._where(T)
+            return torch.arange(T, device=device)[None]  # (1, T)
+        where = self._where(T, device)
         if isinstance(where, slice):
-            return torch.arange(where.start, where.stop)[None]  # (1, T)
+            return torch.arange(where.start, where.stop, device=device)[None]  # (1, T)
         return where  # (B, T)
 
     def extend(self, layer: nn.Module, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,12 +97,12 @@ class Cache:
             for kept, x in zip(self._kept[layer], (k, v), strict=True):
                 kept[:, :, :T] = x
             return k, v
-        where, end = self._where(T), max(self.lengths) + T
+        where, end = self._where(T, k.device), max(self.lengths) + T
         for kept, x in zip(self._kept[layer], (k, v), strict=True):
             if isinstance(where, slice):
                 kept[:, :, where] = x
             else:
-                rows = torch.arange(len(where))[:, None]  # (B, 1)
+                rows = torch.arange(len(where), device=k.device)[:, None]  # (B, 1)
                 kept[rows, :, where] = x.transpose(1, 2)  # (B, T, G, K)
         keys, values = self._kept[layer]
         return keys[:, :, :end], values[:, :, :end]
@@ -135,14 +135,15 @@ class Cache:
         """Memory of what is kept."""
         return sum(t.numel() * t.element_size() for kept in self._kept.values() for t in kept)
 
-    def _where(self, T: int) -> slice | Tensor:
+    def _where(self, T: int, device: torch.device) -> slice | Tensor:
         """Slots of this pass's T positions: one slice for all rows, or (B, T) where they differ."""
         if self._next is None:
             first, last = min(self.lengths), max(self.lengths)
             if first == last:
                 self._next = slice(first, first + T)
             else:
-                self._next = torch.tensor(self.lengths)[:, None] + torch.arange(T)  # (B, T)
+                first_slots = torch.tensor(self.lengths)[:, None]  # (B, 1)
+                self._next = (first_slots + torch.arange(T)).to(device)  # (B, T)
         return self._next
 
 

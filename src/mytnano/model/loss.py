@@ -3,7 +3,8 @@
 Logits are formed for a chunk of rows at a time, and turned into gradients at once, in the forward
 pass, so that no chunk is kept or computed twice (the idea of Liger-Kernel's fused linear
 cross-entropy, Hsu et al. 2024, in plain PyTorch). Within a chunk the softmax goes a block of rows
-at a time, which a CPU then finds in its cache. The result is exact, not an approximation.
+at a time, which a CPU then finds in its cache; on an accelerator, where each piece costs launches,
+chunks are larger and of one block. The result is exact, not an approximation.
 
 With a ``softcap`` c the logits are c tanh(x / c) of the products x (Gemma 2, Riviere et al. 2024).
 """
@@ -28,6 +29,18 @@ BLOCK_ELEMENTS = 1 << 20
 """Logits of one softmax, 4 MB in fp32; a quarter of it was no faster at any vocabulary, and slower
 with two threads."""
 
+ACCELERATOR_ELEMENTS = 1 << 26
+"""Logits held at once beside a CPU, 128 MB in bf16: every chunk reads the head and its gradient.
+Chosen by counting bytes and launches, not measured on a GPU."""
+
+
+def piece_rows(device: str, V: int) -> tuple[int, int]:
+    """Rows of a chunk and of a block on a type of device, in a vocabulary of V."""
+    if device == "cpu":
+        return max(CHUNK_ROWS, CHUNK_ELEMENTS // V), max(1, BLOCK_ELEMENTS // V)
+    rows = max(CHUNK_ROWS, ACCELERATOR_ELEMENTS // V)
+    return rows, rows
+
 
 def head_loss(
     states: Tensor,
@@ -36,22 +49,25 @@ def head_loss(
     scale: float = 1.0,
     weight_grad: Tensor | None = None,
     softcap: float = 0.0,
+    device: str | None = None,
 ) -> Tensor:
     """Summed cross-entropy of ``states @ weight.T`` against ``targets``, times ``scale``.
 
     Args:
         states: (B, T, D), what enters the head. weight: (V, D). targets: (B, T) ids, or ``IGNORE``.
         scale: the weight of each position, such as one over their number.
-        weight_grad: fp32 (V, D). If given, the gradient of ``weight`` is added to it at once, in
-            full precision, and does not flow back: for a caller that will surely call
-            ``backward`` on the value itself.
+        weight_grad: fp32 (V, D). If given, the gradient of ``weight`` is added to it at once and
+            does not flow back, for a caller that will surely call ``backward`` on the value
+            itself. Each chunk's part is in the precision of ``weight``, their sum in fp32.
         softcap: largest logit; 0 is no cap.
+        device: type of the device for which to cut the work; by default that of ``states``.
 
     Returns:
         Scalar fp32 sum in nats; differentiable in ``states`` and ``weight``.
     """
     flat = states.flatten(0, -2)  # (N, D)
-    return _ChunkedLoss.apply(flat, weight, targets.flatten(), scale, weight_grad, softcap)
+    sizes = piece_rows(device or states.device.type, len(weight))
+    return _ChunkedLoss.apply(flat, weight, targets.flatten(), scale, weight_grad, softcap, sizes)
 
 
 @torch.no_grad()
@@ -66,6 +82,7 @@ def head_scores(
     flat, rows = targets.flatten(), states.flatten(0, -2)  # (N,), (N, D)
     nats = torch.zeros(flat.shape, device=states.device)  # (N,)
     right = torch.zeros(flat.shape, dtype=torch.bool, device=states.device)  # (N,)
+    on_cpu = states.device.type == "cpu"
     for part, block in _blocks_of_logits(rows, weight):
         logits = block.float()  # (n, V)
         if softcap:
@@ -75,10 +92,14 @@ def head_scores(
         right_logit = logits.gather(1, safe)  # (n, 1)
         top, normaliser = _exponentiate(logits)  # (n, 1) each
         nats[part] = (normaliser.log() + top - right_logit)[:, 0] * kept
-        # Of several tokens with the top logit the first is the guess. To find it takes as long as
-        # all of the above, so only rows where the right token is one of them are searched.
-        tops = ((right_logit == top)[:, 0] & kept).nonzero()[:, 0]  # (m,)
-        right[part.start + tops] = logits[tops].argmax(-1) == safe[tops, 0]
+        # Of several tokens with the top logit the first is the guess. On a CPU to find it takes as
+        # long as all of the above, so only rows where the right token is one of them are searched;
+        # elsewhere to know which these are would wait for the device.
+        if on_cpu:
+            tops = ((right_logit == top)[:, 0] & kept).nonzero()[:, 0]  # (m,)
+            right[part.start + tops] = logits[tops].argmax(-1) == safe[tops, 0]
+        else:
+            right[part] = (logits.argmax(-1) == safe[:, 0]) & kept
     return nats.view(targets.shape), right.view(targets.shape)
 
 
@@ -92,14 +113,16 @@ class _ChunkedLoss(torch.autograd.Function):
         scale: float,
         weight_grad: Tensor | None,
         softcap: float,
+        sizes: tuple[int, int],
     ) -> Tensor:
         total = torch.zeros((), device=states.device)
         grad_states = torch.empty_like(states)  # (N, D)
         added = (
             torch.zeros_like(weight, dtype=torch.float32) if weight_grad is None else weight_grad
         )
-        for part, logits in _chunks_of_logits(states, weight):
-            for block in _slices(len(logits), BLOCK_ELEMENTS // weight.shape[0]):
+        chunk, block_rows = sizes
+        for part, logits in _chunks_of_logits(states, weight, chunk):
+            for block in _slices(len(logits), block_rows):
                 total += _loss_and_gradient_(logits[block], targets[part][block], scale, softcap)
             torch.mm(logits, weight, out=grad_states[part])  # logits are gradients by now
             _add_product(added, logits, states[part])
@@ -112,10 +135,7 @@ class _ChunkedLoss(torch.autograd.Function):
         return (
             grad_states * grad_total.to(grad_states.dtype),
             (grad_weight[0] * grad_total).to(grad_states.dtype) if grad_weight else None,
-            None,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
 
@@ -144,19 +164,19 @@ def _exponentiate(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left.T @ right for left (n, V) and right (n, D), in the precision of ``total``."""
+    """total += left.T @ right for left (n, V) and right (n, D); the product is as exact as they."""
     if left.dtype == total.dtype:
         torch.addmm(total, left.t(), right, out=total)
         return
-    for rows in _slices(len(total), BLOCK_ELEMENTS // right.shape[1]):  # no whole (V, D) between
+    most = BLOCK_ELEMENTS if left.device.type == "cpu" else ACCELERATOR_ELEMENTS
+    for rows in _slices(len(total), most // right.shape[1]):  # no large (V, D) between
         total[rows] += left[:, rows].t() @ right
 
 
-def _chunks_of_logits(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of ``states`` and their logits (n, V), which the next chunk overwrites."""
-    V = weight.shape[0]
-    rows = min(len(states), max(CHUNK_ROWS, CHUNK_ELEMENTS // V))
-    buffer = torch.empty(rows, V, dtype=weight.dtype, device=weight.device)  # (n, V)
+def _chunks_of_logits(states: Tensor, weight: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """``rows`` rows of ``states`` at a time and their logits (n, V), which the next overwrite."""
+    rows = min(len(states), rows)
+    buffer = torch.empty(rows, len(weight), dtype=weight.dtype, device=weight.device)  # (n, V)
     for part in _slices(len(states), rows):
         logits = buffer[: part.stop - part.start]  # (n, V)
         yield part, torch.mm(states[part], weight.t(), out=logits)
@@ -164,8 +184,9 @@ def _chunks_of_logits(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, T
 
 def _blocks_of_logits(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """As :func:`_chunks_of_logits`, but in the smaller blocks of a softmax."""
-    for part, logits in _chunks_of_logits(states, weight):
-        for block in _slices(len(logits), BLOCK_ELEMENTS // weight.shape[0]):
+    chunk, block_rows = piece_rows(states.device.type, len(weight))
+    for part, logits in _chunks_of_logits(states, weight, chunk):
+        for block in _slices(len(logits), block_rows):
             yield slice(part.start + block.start, part.start + block.stop), logits[block]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mytnano.model.mode import evaluating
 from mytnano.model.transformer import Transformer
 
 
@@ -50,10 +51,9 @@ def sample(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     ids = list(prompt)
-    model.eval()
-    for _ in range(tokens):
-        window = torch.tensor([ids[-model.config.context :]], device=device)  # (1, T)
-        logits = model.head(model(window)[0, -1]).float().cpu()  # (V,)
-        ids.append(draw(logits[:vocabulary], temperature, generator))
-    model.train()
+    with evaluating(model):
+        for _ in range(tokens):
+            window = torch.tensor([ids[-model.config.context :]], device=device)  # (1, T)
+            logits = model.head(model(window)[0, -1]).float().cpu()  # (V,)
+            ids.append(draw(logits[:vocabulary], temperature, generator))
     return ids[len(prompt) :]

@@ -37,7 +37,7 @@ class Mean(nn.Module):
         total = x.float().cumsum(1)  # (B, T, D)
         count = torch.arange(1, x.shape[1] + 1, device=x.device).unsqueeze(-1)  # (T, 1)
         if tables.cache is not None:
-            count = 1 + tables.cache.places(x.shape[1]).to(x.device).unsqueeze(-1)  # (B, T, 1)
+            count = 1 + tables.cache.places(x.shape[1], x.device).unsqueeze(-1)  # (B, T, 1)
             total = tables.cache.accumulate(self, total)  # (B, T, D)
         return (total / count).to(x.dtype)  # (B, T, D)
 
@@ -293,7 +293,7 @@ class Transformer(nn.Module):
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)  # (B, T, D)
         if self.position is not None:
-            here = slice(T) if cache is None else cache.places(T)
+            here = slice(T) if cache is None else cache.places(T, x.device)
             x = x + self.position.weight[here]  # (B, T, D)
         if self.own_position is not None:
             x = self.own_position(x)  # (B, T, D)

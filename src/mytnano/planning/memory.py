@@ -19,6 +19,9 @@ from mytnano.training.engine import MICRO_TOKENS, recompute_blocks
 GATHERED_BLOCKS = 3
 """Blocks that FSDP2 may hold whole at once: the one that runs, the next, and a gather's buffer."""
 
+SHARE = 0.85
+"""Of a GPU's free memory that a prediction may fill; the rest is fragments and libraries."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -66,6 +69,20 @@ def micro_windows(config: RunConfig, windows: int) -> int:
     return windows
 
 
+def fitting_windows(config: RunConfig, free: int) -> int:
+    """Windows of one pass with which a step on one device fits into ``free`` bytes.
+
+    All of a step's at once if they do, else halved until they do; one if nothing fits.
+    """
+    windows = config.train.batch_windows
+    while windows > 1:
+        wanted = config.but(train={"micro_windows": windows})
+        if training_memory(wanted).total <= SHARE * free:
+            break
+        windows = -(-windows // 2)
+    return windows
+
+
 def training_memory(config: RunConfig, devices: int = 1) -> Memory:
     """Predict a step's memory on each of ``devices`` that share each batch and all weights evenly.
 
@@ -82,7 +99,7 @@ def training_memory(config: RunConfig, devices: int = 1) -> Memory:
         windows,
         train.precision,
         recompute_blocks if train.recompute else None,
-        tiles=train.device == "cpu",
+        device=train.device,
         cross_documents=config.data.cross_documents,
         sharded=devices > 1,
     )

@@ -60,6 +60,7 @@ class Windows:
                 f"{window_bytes}: give more text or a smaller data.window_bytes"
             )
         self._keyed = not stream.in_memory and self.per_epoch > LARGEST_SHUFFLE
+        self._epoch = functools.lru_cache(maxsize=2)(self._shuffle)  # each run has its own order
 
     def starts(self, step: int, rank: int = 0, ranks: int = 1) -> np.ndarray:
         """Index of the first token of each window of a step, (B / ranks,) int64.
@@ -125,8 +126,7 @@ class Windows:
         )
         return x, y
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - an instance lives as long as its run
-    def _epoch(self, epoch: int) -> tuple[int, np.ndarray | KeyedPermutation]:
+    def _shuffle(self, epoch: int) -> tuple[int, np.ndarray | KeyedPermutation]:
         digest = hashlib.sha256(f"{self.key}|{epoch}".encode()).digest()
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
         phase = int(random.integers(self.window_bytes))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mytnano.config import RunConfig
 from mytnano.model.own import with_own_code
-from mytnano.training.files import drop_checkpoints
+from mytnano.run_files import drop_checkpoints
 from mytnano.training.loop import train
 from mytnano.training.text import prepare, resolve
 

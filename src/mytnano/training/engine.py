@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib.util
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ class Engine:
         model = model.to(config.train.device)
         self.clip = config.optim.grad_clip
         self.low_precision = config.train.precision == "bf16"
-        self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
+        if self.low_precision:
+            self.masters = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.model = model.to(torch.bfloat16) if self.low_precision else model
         if config.train.recompute:
             recompute_blocks(self.model)
@@ -75,7 +77,11 @@ class Engine:
         self.average = (
             {n: p.detach().clone() for n, p in self.masters.items()} if self.ema else None
         )
-        self.encode = compiled(self.model.encode) if config.train.compile else self.model.encode
+        self.encode = self.model.encode
+        if config.train.compile:
+            # Made within the graph they would be another state, for which it is compiled again.
+            self.model.tables(config.model.context, self.model.embedding.weight)
+            self.encode = compiled(self.encode, config.train.device)
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Leave the gradient of the mean loss in the masters; return that loss in nats per token.
@@ -105,10 +111,13 @@ class Engine:
         """Forget the gradients, as if the step had not been."""
         self.optimizer.zero_grad(set_to_none=False)
 
-    def update(self, lr: float) -> Tensor:
-        """Clip, step, and refresh the working weights; return the gradient norm before clipping."""
+    def update(self, lr: float, norm: Tensor | None = None) -> Tensor:
+        """Clip, step, and refresh the working weights; return the gradient norm before clipping.
+
+        A caller that has :meth:`gradient_norm` already gives it.
+        """
         masters = list(self.masters.values())
-        norm = self.gradient_norm()
+        norm = self.gradient_norm() if norm is None else norm
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
         for group in self.optimizer.param_groups:
@@ -172,10 +181,12 @@ class Engine:
 
     def _collect(self) -> None:
         """Add the working weights' gradients to the masters'; those of the tables are there."""
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                self.masters[name].grad += parameter.grad
-                parameter.grad = None
+        given = [(n, p) for n, p in self.parameters.items() if p.grad is not None]
+        if given:
+            masters = [self.masters[name].grad for name, _ in given]
+            torch._foreach_add_(masters, [p.grad for _, p in given])
+        for _, parameter in given:
+            parameter.grad = None
 
 
 def recompute_blocks(model: Transformer) -> None:
@@ -188,19 +199,28 @@ def recompute_blocks(model: Transformer) -> None:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def compiled(
+    function: Callable[[Tensor], Tensor], device: str = "cpu"
+) -> Callable[[Tensor], Tensor]:
     """``torch.compile`` of a function; itself where there is no compiler, which is said once."""
-    if can_compile():
-        return torch.compile(function)
-    warnings.warn(NO_COMPILER, stacklevel=2)  # Python shows a warning of one place once
+    if can_compile(device):
+        # A second batch size, of timing or of scoring, must not make the kernels of all general.
+        return torch.compile(function, dynamic=False)
+    warnings.warn(NO_COMPILER[device == "cuda"], stacklevel=2)  # shown once by Python
     return function
 
 
-NO_COMPILER = (
-    "no C++ compiler was found, so the run goes on uncompiled: slower, with the same result"
+NO_COMPILER = tuple(
+    f"no {what} was found, so the run goes on uncompiled: slower, with the same result"
+    for what in ("C++ compiler", "Triton with a C compiler")
 )
 
 
-def can_compile() -> bool:
-    """Whether torch.compile has what it needs on a CPU, a C++ compiler."""
-    return any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
+def can_compile(device: str = "cpu") -> bool:
+    """Whether torch.compile has what it needs: a C++ compiler, on CUDA Triton and one for C."""
+    names = ("c++", "g++", "clang++", "cl")
+    if device == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return False
+        names = (*names, "cc", "gcc", "clang")
+    return any(shutil.which(name) for name in names)

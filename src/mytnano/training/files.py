@@ -11,10 +11,8 @@ from mytnano.config import RunConfig
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
 from mytnano.model.transformer import Transformer
 from mytnano.run_files import (
-    CHECKPOINTS,
     CONFIG,
     METRICS,
-    REFUSED,
     RESULT,
     SAMPLES,
     TOKENIZER,
@@ -46,12 +44,6 @@ def write_run(
     tokenizer.save(folder / TOKENIZER)
     atomic_write_json(folder / CONFIG, config.model_dump())
     atomic_write_json(folder / RESULT, result)
-
-
-def drop_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a run that needs them no more."""
-    for name in (*CHECKPOINTS, REFUSED):
-        (folder / name).unlink(missing_ok=True)
 
 
 def write_curve(folder: Path, history: dict) -> None:

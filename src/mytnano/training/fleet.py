@@ -32,6 +32,7 @@ from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
 from mytnano.training import engine as engines
 from mytnano.training.fleet_program import Program, adamw_, head_gradients
+from mytnano.training.transfer import moved
 
 EACH_ITS_OWN = {
     "optim": {"lr", "weight_decay", "grad_clip", "schedule", "warmup", "final_lr", "decay"},
@@ -169,8 +170,9 @@ class Fleet:
             )
             for line, table, grad in zip(lines, self.lookup_grads, grads, strict=False):
                 table.index_add_(0, line.flatten(), grad.flatten(0, 2).float())
-            for name, grad in zip(self.weights, grads[len(rows) :], strict=True):
-                self.grads[name] += grad
+            if self.weights:
+                added = [self.grads[name] for name in self.weights]
+                torch._foreach_add_(added, grads[len(rows) :])
             losses += part
         self.alive = self.alive & losses.isfinite()
         norms = torch.linalg.vector_norm(self.grad, dim=1)  # (K,)
@@ -189,10 +191,8 @@ class Fleet:
         if not any(rate is not None for rate in asked):
             return
         members = slice(only, None if only is None else only + 1)
-        numbers = torch.tensor(
-            [self._numbers(k, rate) for k, rate in list(enumerate(asked))[members]],
-            device=self.device,
-        )  # (K, 6)
+        numbers = [self._numbers(k, rate) for k, rate in list(enumerate(asked))[members]]
+        numbers = moved(torch.tensor(numbers), self.device)  # (K, 6)
         asking = numbers[:, 5:] > 0  # (K, 1)
         # One member is rare, and another shape, which is not worth another compilation.
         step = self.program.adamw_ if only is None else adamw_
@@ -311,8 +311,8 @@ class Member:
         """The loss of this round, in nats per token; the fleet has computed it."""
         return self.fleet.losses[self.k]
 
-    def update(self, lr: float) -> Tensor:
-        """Ask for the update; return the gradient norm before clipping."""
+    def update(self, lr: float, norm: Tensor | None = None) -> Tensor:
+        """Ask for the update; return the gradient norm before clipping, which the fleet knows."""
         self.fleet.ask(self.k, lr)
         return self.fleet.norms[self.k]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mytnano.config import ModelConfig
-from mytnano.model.loss import CHUNK_ELEMENTS, CHUNK_ROWS
+from mytnano.model.loss import piece_rows
 from mytnano.model.norms import batchable
 from mytnano.model.transformer import TABLES, Transformer
 
@@ -198,7 +198,7 @@ def head_gradients(
     V = weight.shape[1]
     losses = torch.zeros(K, device=states.device)  # (K,)
     grad_states = torch.empty_like(states)  # (K, N, D)
-    rows = min(N, max(CHUNK_ROWS, CHUNK_ELEMENTS // (K * V)))
+    rows = min(N, piece_rows(states.device.type, K * V)[0])
     for start in range(0, N, rows):
         part = slice(start, min(start + rows, N))
         logits = torch.bmm(states[:, part], weight.transpose(1, 2))  # (K, n, V)

@@ -7,13 +7,13 @@ import gc
 import time
 from typing import Literal
 
-import psutil
 import torch
 
 from mytnano.config import RunConfig
-from mytnano.model.transformer import Transformer
+from mytnano.model.skeleton import parameter_count
 from mytnano.training import memory
 from mytnano.training.fleet import Fleet, signature
+from mytnano.training.optimizers import STATE_BYTES
 from mytnano.training.precision import PAYS, PROBE, SECONDS, tokens_per_second
 
 LARGEST = 16
@@ -76,12 +76,13 @@ def largest_fleet(config: RunConfig, wanted: int) -> int:
         one, two = (dry_run(config, size) for size in (1, 2))
         _footprints[key] = one, max(two - one, state_bytes(config))
     one, each = _footprints[key]
-    return max(1, min(wanted, int((SHARE * free_bytes(config.train.device) - one) // each) + 1))
+    room = SHARE * memory.free_bytes(config.train.device) - one
+    return max(1, min(wanted, int(room // each) + 1))
 
 
 def state_bytes(config: RunConfig) -> int:
     """Weights, their gradients and two moments of one member, all in fp32."""
-    return 16 * sum(p.numel() for p in Transformer(config.model).parameters())
+    return STATE_BYTES * parameter_count(config.model)
 
 
 def dry_run(config: RunConfig, size: int) -> int:
@@ -92,11 +93,3 @@ def dry_run(config: RunConfig, size: int) -> int:
     before = memory.peak_bytes(device)
     step(Fleet([config] * size, compile=False), config)
     return max(0, memory.peak_bytes(device) - before)
-
-
-def free_bytes(device: str) -> int:
-    """Memory that this process may still take."""
-    if device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return psutil.virtual_memory().available

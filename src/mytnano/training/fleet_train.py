@@ -21,6 +21,7 @@ from mytnano.training.care import OnProgress, unseen
 from mytnano.training.fleet import Fleet
 from mytnano.training.loop import Run
 from mytnano.training.text import Text
+from mytnano.training.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class Batches:
         for k, run in enumerate(self._runs):
             if run.running:
                 self._held[k] = run.windows.batch(run.step)
-        both = torch.from_numpy(np.stack([np.stack(pair) for pair in self._held], axis=1))
-        x, y = both.to(self._device)  # (K, B, T) each
+        both = [np.stack(each) for each in zip(*self._held, strict=True)]  # (K, B, T) each
+        x, y = on_device(both, self._device)  # (K, B, T) each
         for k, run in enumerate(self._runs):
             run.batch = x[k], y[k]
         return x, y

@@ -24,6 +24,7 @@ from mytnano.training.outcome import continued, describe
 from mytnano.training.probe import Probe
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text, windows_of
+from mytnano.training.transfer import on_device
 
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
@@ -239,9 +240,7 @@ class Run:
         return x
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        device = self.config.train.device
-        x, y = (torch.from_numpy(ids).to(device) for ids in self.windows.batch(self.step))
-        return x, y
+        return on_device(self.windows.batch(self.step), self.config.train.device)
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
         train = self.config.train
@@ -259,10 +258,12 @@ class Run:
     def _update(self, loss: Tensor, lr: float) -> Tensor | None:
         if self.guard is None:
             return self.engine.update(lr)
-        if self.guard.accepts(loss.item(), self.engine.gradient_norm().item()):
-            return self.engine.update(lr)
+        norm = self.engine.gradient_norm()
+        loss_now, norm_now = torch.stack((loss, norm)).tolist()  # one wait for the device, not two
+        if self.guard.accepts(loss_now, norm_now):
+            return self.engine.update(lr, norm)
         self.engine.discard()
-        self.care.say(f"step {self.step + 1:,} was skipped: its loss was {loss.item():.4g}")
+        self.care.say(f"step {self.step + 1:,} was skipped: its loss was {loss_now:.4g}")
         return None
 
     def _probed_step(self, lr: float) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Peak memory of one run inside a process that trains many."""
+"""Peak memory of one run inside a process that trains many, and what is still free."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ def peak_bytes(device: str) -> int:
         pass
     info = psutil.Process().memory_info()
     return int(getattr(info, "peak_wset", info.rss))
+
+
+def free_bytes(device: str) -> int:
+    """Memory that this process may still take."""
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return psutil.virtual_memory().available

@@ -37,6 +37,9 @@ RMS = 0.2
 """Root mean square of AdamW's typical update, which Muon's is scaled to (Liu et al. 2025), so that
 one learning rate serves both."""
 
+STATE_BYTES = 16
+"""Of a parameter that AdamW trains: fp32 weight, gradient and both moments."""
+
 LR_SCALE = "lr_scale"
 """Key of a group whose learning rate is a multiple of the others'."""
 

@@ -12,7 +12,7 @@ from mytnano.measure.evaluate import Score, evaluation_spans, score
 from mytnano.measure.flops import training_flops
 from mytnano.measure.ngrams import fit_bigram
 from mytnano.model.sampling import sample
-from mytnano.model.transformer import Transformer
+from mytnano.model.transformer import TABLES, Transformer
 from mytnano.text.batches import Windows
 from mytnano.text.stream import Stream
 from mytnano.training.engine import Engine
@@ -133,11 +133,7 @@ def count_parameters(model: Transformer) -> tuple[int, int]:
     A tied table counts once.
     """
     sizes = {name: p.numel() for name, p in model.named_parameters()}
-    tables = sum(
-        n
-        for name, n in sizes.items()
-        if name.startswith(("embedding.", "position.", "head.", "value_embedding."))
-    )
+    tables = sum(n for name, n in sizes.items() if name.startswith(TABLES))
     return sum(sizes.values()), sum(sizes.values()) - tables
 
 

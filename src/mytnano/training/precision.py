@@ -1,7 +1,8 @@
 """Which arithmetic pays on this machine: measured in a second, then written into every config.
 
-Without units for it (AVX512-BF16, AMX) a processor multiplies bf16 matrices far slower than fp32
-ones, on one such CPU about a hundred times. One product tells, so that no training step has to.
+On a GPU the kind of GPU decides. Without units for it (AVX512-BF16, AMX) a processor multiplies
+bf16 matrices far slower than fp32 ones, on one such CPU about a hundred times. One product tells,
+so that no training step has to.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ def tokens_per_second(precision: Literal["fp32", "bf16"], device: str, threads: 
 def choose_precision(
     device: str, threads: int = 1
 ) -> tuple[Literal["fp32", "bf16"], dict[str, float]]:
-    """The faster precision, and tokens/s of those that were tried; bf16 only if it might pay."""
+    """The faster precision, and tokens/s of those that were tried; bf16 only if it might pay.
+
+    A GPU with units for bf16 gets it: steps as small as the probe's would time launches there.
+    """
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16", {"bf16": tokens_per_second("bf16", device, threads)}
     tried = ("fp32", "bf16") if bf16_products_pay(device) else ("fp32",)
     speeds = {name: tokens_per_second(name, device, threads) for name in tried}
     return ("bf16" if speeds.get("bf16", 0) > PAYS * speeds["fp32"] else "fp32"), speeds
