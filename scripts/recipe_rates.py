@@ -27,7 +27,7 @@ from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.sweep import GROUP, point_list
 from mytnano.ladder.tune import around, rate, search
-from mytnano.runs.jobs import Job
+from mytnano.runs.jobs import STOPPED, Job
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import progress_display
 from mytnano.runs.runner import run_jobs
@@ -113,6 +113,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"recipe_rates: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        return 130
     print(FILE)
     return 0
 

@@ -8,10 +8,11 @@ import pytest
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.recipes import (
-    MODERN,
+    EARNED,
     RATES,
     RECIPES,
     SIZES,
+    SPEEDRUN,
     base_rate,
     batch_windows,
     learning_rate,
@@ -23,6 +24,7 @@ from mytnano.designs.settings import amount, assignments, changed, full_name
 from mytnano.errors import UserError
 from mytnano.lab.spec import read_spec
 
+RESULTS = Path(__file__).parent.parent / "results"
 EVERY = [(recipe, size) for recipe in RECIPES for size in SIZES]
 
 
@@ -60,14 +62,25 @@ def test_mytnano_is_the_logs_final_design_at_another_size():
     )  # fmt: skip
 
 
-def test_modern_has_every_part_it_names():
-    config = sized("mytnano-modern", "small")
-    for section, parts in MODERN.items():
+def test_speedrun_has_every_part_it_names():
+    config = sized("mytnano-speedrun", "small")
+    for section, parts in SPEEDRUN.items():
         for name, value in parts.items():
             assert getattr(getattr(config, section), name) == value, name
             assert getattr(getattr(RunConfig(), section), name) != value or name in {
                 "mixer", "residual", "norm_place", "weight_decay", "final_lr", "grad_clip",
             }, name  # fmt: skip
+
+
+def test_modern_is_the_logs_design_with_the_parts_that_earned_their_place():
+    found = json.loads((RESULTS / "lab/modern-parts/answer.json").read_text())
+    worse = {arm["name"] for arm in found["arms"] if arm["verdict"] == "worse"}
+    assert worse == {"equal-rates", "cosine", "no-value-embeddings"}
+    modern, plain = (sized(name, "nano") for name in ("mytnano-modern", "mytnano"))
+    assert modern.model.but(layers=1) == plain.model.but(layers=1, value_embeddings=True)
+    assert modern.optim == plain.optim.but(table_lr=4.0, schedule="linear", final_lr=0.0)
+    assert EARNED["optim"].items() <= SPEEDRUN["optim"].items()
+    assert EARNED["model"].items() <= SPEEDRUN["model"].items()
 
 
 def test_value_tables_and_two_tables_only_where_they_are_affordable():
@@ -109,7 +122,7 @@ def test_rate_rule():
 
 
 def test_rates_are_those_that_were_measured():
-    found = json.loads((Path(__file__).parent.parent / "results/tuning/recipes.json").read_text())
+    found = json.loads((RESULTS / "tuning/recipes.json").read_text())
     assert {name: entry["rate"] for name, entry in found["recipes"].items()} == RATES
     assert all(entry["interior"] for entry in found["recipes"].values())
 
@@ -168,11 +181,15 @@ def test_no_amounts(text):
         amount(text, "--bytes")
 
 
-def test_the_question_about_modern_is_about_the_recipe():
+def test_the_questions_about_recipes_are_about_the_recipes():
     arm = dict(read_spec("modern").arms["modern"])
     for name in ("joint", "kv_heads", "ffn_width"):  # to match parameters at that size
         del arm[name]
     given = changed(sized("mytnano", "nano"), arm)
-    modern = RECIPES["mytnano-modern"](sized("mytnano", "nano"))
-    assert given.optim == modern.optim
-    assert given.model.but(ffn_width=8) == modern.model.but(ffn_width=8)
+    whole = RECIPES["mytnano-speedrun"](sized("mytnano", "nano"))
+    assert given.optim == whole.optim
+    assert given.model.but(ffn_width=8) == whole.model.but(ffn_width=8)
+    earned = dict(read_spec("modern-earned").arms["earned"])
+    del earned["joint"]
+    given, modern = changed(sized("mytnano", "nano"), earned), sized("mytnano-modern", "nano")
+    assert (given.model, given.optim) == (modern.model, modern.optim)

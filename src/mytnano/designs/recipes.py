@@ -1,7 +1,8 @@
 """Whole models to train and keep: a recipe is a design, a size one dial that sets the rest.
 
 A recipe is a function ``RunConfig -> RunConfig``. ``mytnano`` is the log's final design;
-``mytnano-modern`` is what small language models of 2026 agree on. :func:`sized` sets by rules what
+``mytnano-speedrun`` has all parts that small language models of 2026 agree on, ``mytnano-modern``
+those of them that earned their place in the lab. :func:`sized` sets by rules what
 depends on the size, :func:`budgeted` what depends on how much text is trained. The rules, and where
 they come from, are in docs/train.md; none of them looks at a result of the text at hand.
 """
@@ -61,7 +62,7 @@ def mytnano(config: RunConfig) -> RunConfig:
     return final.but(data={"tokenizer": config.data.tokenizer})
 
 
-MODERN = {
+SPEEDRUN = {
     "model": {
         "mixer": "attention", "kernel": "flash", "positions": "rope", "residual": True,
         "norm": "rmsnorm", "norm_place": "pre", "norm_gain": False, "embedding_norm": True,
@@ -73,18 +74,34 @@ MODERN = {
         "warmup": 0.02, "final_lr": 0.0, "grad_clip": 1.0,
     },
 }  # fmt: skip
-"""The parts of ``mytnano-modern``, each a setting of its own that the lab can be asked about."""
+"""The parts of ``mytnano-speedrun``, each a setting of its own that the lab can be asked about."""
+
+
+def mytnano_speedrun(config: RunConfig) -> RunConfig:
+    """Muon beside AdamW, QK-norm, ReLU^2, norms without gain, x0 and value paths, softcap, linear
+    decay to zero: the parts that modded-nanogpt and nanochat have in common (July 2026)."""
+    return config.but(**SPEEDRUN)
+
+
+EARNED = {
+    "model": {"value_embeddings": True},
+    "optim": {"table_lr": 4.0, "schedule": "linear", "final_lr": 0.0},
+}
+"""Of those parts, the ones without which ``mytnano-speedrun`` is worse: ``modern-parts``."""
 
 
 def mytnano_modern(config: RunConfig) -> RunConfig:
-    """Muon beside AdamW, QK-norm, ReLU^2, norms without gain, x0 and value paths, softcap, linear
-    decay to zero: the parts that modded-nanogpt and nanochat have in common (July 2026)."""
-    return config.but(**MODERN)
+    """The log's final design with what the lab found to matter of ``mytnano-speedrun``."""
+    return mytnano(config).but(**EARNED)
 
 
-RECIPES: dict[str, Recipe] = {"mytnano": mytnano, "mytnano-modern": mytnano_modern}
+RECIPES: dict[str, Recipe] = {
+    "mytnano": mytnano,
+    "mytnano-modern": mytnano_modern,
+    "mytnano-speedrun": mytnano_speedrun,
+}
 
-RATES = {"mytnano": 3.89e-3, "mytnano-modern": 8.08e-3}
+RATES = {"mytnano": 3.89e-3, "mytnano-modern": 5.58e-3, "mytnano-speedrun": 8.08e-3}
 """Peak rate of each recipe at width 128, steps of 1 KiB and 1 MiB of text.
 
 From a search at size nano, two seeds a rate: ``scripts/recipe_rates.py``, whose result file a test
@@ -118,7 +135,7 @@ def _sized(name: str, size: Size) -> RunConfig:
         model={
             "width": size.width,
             "heads": heads,
-            "kv_heads": _groups(heads) if name == "mytnano" else heads,
+            "kv_heads": heads if name == "mytnano-speedrun" else _groups(heads),
             "ffn_width": 8 * math.ceil(size.width / 3) if ffn in GATED else 4 * size.width,
         }
     )
