@@ -111,11 +111,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(finished, path, tmp_path, mon
     request = toy_request(path, "optimizer=muon")
     update, steps = loop.Engine.update, []
 
-    def counted(engine, lr):
+    def counted(engine, lr, norm):
         steps.append(lr)
         if len(steps) == 20:
             os.kill(os.getpid(), 2)
-        return update(engine, lr)
+        return update(engine, lr, norm)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop.Engine, "update", counted)
@@ -217,7 +217,7 @@ def test_settings_and_rules(path, tmp_path):
     )  # fmt: skip
     config = plan.config
     assert (config.optim.lr, config.train.seed, config.optim.spike) == (0.5, 7, 0.0)
-    assert config.train.batch_windows == 4 and config.model.ffn == "relu2"
+    assert config.train.batch_windows == 4 and config.model.value_embeddings
     tokens = config.steps * 4 * config.model.context
     assert tokens == pytest.approx(100_000, rel=0.01)
 
@@ -249,8 +249,11 @@ def test_what_is_refused(path, tmp_path, finished):
     refused(r"bpe:9999 is larger .*: ask for tokenizer=bpe:\d+", large, new)
     out, _ = finished
     before = {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.name != ".lock"}
-    refused("holds a run of another changes: choose another --out", toy_request(path), out)
-    refused("holds a run of another bytes", toy_request(path, "optimizer=muon", bytes=9000), out)
+    words = "holds a run with another choice of settings: choose another --out"
+    refused(words, toy_request(path), out)
+    refused(
+        "holds a run with another --bytes", toy_request(path, "optimizer=muon", bytes=9000), out
+    )
     assert before == {e: e.stat().st_mtime_ns for e in out.rglob("*") if e.name != ".lock"}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -51,6 +53,18 @@ def check_precision(name: str) -> None:
     """Raise UserError unless it is one of :data:`PRECISIONS`."""
     if name not in PRECISIONS:
         raise UserError(f"'{name}' is not a precision; there are {', '.join(PRECISIONS)}")
+
+
+@contextlib.contextmanager
+def one_thread_if(wanted: bool) -> Iterator[None]:
+    """Train in this process as a worker would: another number of threads moves the last digits."""
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def count_workers(wanted: int | None, device: str, fleet: bool = False) -> int:

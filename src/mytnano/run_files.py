@@ -5,6 +5,9 @@ The manifest, which seals a folder, is named in :mod:`mytnano.files`.
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 RUNS = "runs"
 """Folder of the run folders in an output folder."""
 
@@ -44,5 +47,15 @@ REFUSED = "checkpoint-refused.bin"
 CHECKPOINTS = (CHECKPOINT, PREVIOUS)
 """What an interrupted run goes on from."""
 
+DROPPED = (*CHECKPOINTS, REFUSED)
+"""What a finished run needs no more."""
+
 SHARED = "checkpoints"
 """Folder of the states that ranks write together; see :mod:`mytnano.distributed.checkpoint`."""
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Delete what a finished run needs no more; a folder that cannot be written is left."""
+    for name in DROPPED:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)

@@ -201,6 +201,8 @@ def flash_is_smaller(costs: Found) -> Finding:
 
 def _flash(costs: Found, T: int, field: str, word: str) -> Finding:
     values = {row["kernel"]: row[field] for row in costs["attention"]["rows"] if row["T"] == T}
+    if None in values.values():
+        return Finding("missing", "this device does not tell how much memory was used")
     ratio = values["explicit"] / values["flash"]
     return stated(
         ratio >= MASSIVE,

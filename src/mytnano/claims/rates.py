@@ -9,23 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.environment import choose_device, count_workers, environment
+from mytnano.environment import choose_device, count_workers, environment, one_thread_if
 from mytnano.errors import UserError
-from mytnano.lab.answer import unfit_seeds
+from mytnano.lab.answer import pairs_of, unfit_seeds
 from mytnano.lab.cells import Bench
 from mytnano.lab.plan import Arm, make_plan
 from mytnano.lab.run import settled_precision
 from mytnano.lab.spec import Spec, read_spec
 from mytnano.ladder.cells import Where
-from mytnano.ladder.run import one_thread_if
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs
-from mytnano.stats.differences import Pairs
-from mytnano.stats.verdict import UNFIT, Rule, judge
+from mytnano.stats.verdict import Rule, judge
 from mytnano.training.precision import tokens_per_second
 from mytnano.verdicts import words
 
@@ -70,11 +67,14 @@ def _measured(spec: Spec, bench: Bench) -> dict[str, Any]:
         for seed in range(SEEDS)
     }
     results = bench.train(list(jobs.values()))
-    runs = {arm.name: [results[jobs[arm.name, seed].name] for seed in range(SEEDS)] for arm in arms}
-    if unfit := unfit_seeds(dict(enumerate(runs["tuned"]))):
+    runs: dict[str, dict[int, dict[str, Any]]] = {arm.name: {} for arm in arms}
+    for (name, seed), job in jobs.items():
+        runs[name][seed] = results[job.name]
+    if unfit := unfit_seeds(runs["tuned"]):
         raise UserError(f"the design at its tuned rate is {unfit}: nothing can be held against it")
     rule = Rule(alpha=spec.alpha, margin=spec.margin)
-    verdicts = judge([_pairs(arm.name, runs) for arm in arms if arm is not tuned], rule)
+    others = [arm.name for arm in arms if arm is not tuned]
+    verdicts = judge([pairs_of(name, runs[name], runs["tuned"]) for name in others], rule)
     finished, _ = finished_runs(where.out)
     return {
         "question": "Do the log's fixed learning rates suffice?",
@@ -89,12 +89,3 @@ def _measured(spec: Spec, bench: Bench) -> dict[str, Any]:
         "runs": len(finished),
         "run_minutes": sum(run.result()["seconds"] for run in finished) / 60,
     }
-
-
-def _pairs(name: str, runs: dict[str, list[dict[str, Any]]]) -> Pairs:
-    status = next((bad for bad in UNFIT if bad in {run["status"] for run in runs[name]}), "")
-    scores, base = (
-        np.array([run["test_bpb"] or 0.0 for run in runs[arm]], dtype=float)
-        for arm in (name, "tuned")
-    )
-    return Pairs(name, scores, base, status)

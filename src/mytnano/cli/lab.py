@@ -47,10 +47,11 @@ def ablate(
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
+    spec = read_spec(question, **overrides(fields or []))
     if plan:
-        show_plan(question, folder, console, device, workers, fleet, **overrides(fields or []))
+        show_plan(spec, folder, console, device, workers, fleet)
         return
-    answered(question, folder, console, device, workers, time, fleet, **overrides(fields or []))
+    answered(spec, folder, console, device, workers, time, fleet)
     tell(console, f"written to {folder}: answer.json, results.csv, answer.svg")
 
 

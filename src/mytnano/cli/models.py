@@ -27,8 +27,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="mytnano (the log's final design), mytnano-modern, or one of a fixed size: "
-            "mytllm-1b, mytllm-1b-modern, mytllm-tiny."
+            help="mytnano (the log's final design), mytnano-modern, mytnano-speedrun, or one of a "
+            "fixed size: mytllm-1b, mytllm-1b-modern, mytllm-tiny."
         ),
     ] = "mytnano",
     fields: Annotated[
@@ -36,9 +36,11 @@ def train(
         typer.Argument(metavar="NAME=VALUE", help="Settings that replace the recipe's: lr=1e-3."),
     ] = None,
     size: Annotated[
-        str,
-        typer.Option(help="nano (1 M parameters), micro (5), small (15), base (50) or gpt2."),
-    ] = "nano",
+        str | None,
+        typer.Option(
+            help="nano (1 M parameters, the default), micro (5), small (15), base (50) or gpt2."
+        ),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Wall clock from the start of the command to its end.")
     ] = None,
@@ -62,7 +64,8 @@ def train(
 ) -> None:
     """Train one model of a recipe and keep it: weights, tokenizer, curve, samples, scores.
 
-    Stopped or killed, the same command continues bit for bit; a finished run is never repeated.
+    Stopped or killed, the same command continues, on a CPU bit for bit; a finished run is never
+    repeated.
     docs/train.md has the recipes and the rules behind --size.
     """
     from mytnano.config import DataConfig

@@ -83,9 +83,13 @@ class Answer:
     def undecided(self) -> list[str]:
         """Arms that the rule wants more seeds of; for an interaction all, as it needs each seed of
         each arm."""
-        every = [*self.verdicts, *([self.interaction] if self.interaction else [])]
-        still = [v.name for v in every if v.verdict == "unresolved"]
-        return [arm.name for arm in self.plan.arms] if still and self.interaction else still
+        still = [v.name for v in self.verdicts if v.verdict == "unresolved"]
+        beyond = self.interaction
+        if beyond is None or beyond.verdict in UNFIT:  # whose sum more seeds would not mend
+            return still
+        if still or beyond.verdict == "unresolved":
+            return [arm.name for arm in self.plan.arms]
+        return []
 
     @property
     def enough(self) -> bool:

@@ -193,7 +193,7 @@ def _closing(found: Answer, v: Verdict) -> Painter:
     colour = COLOURS.get(v.verdict, MUTED)
 
     def paint(ax: Axes) -> None:
-        ax.axhspan(-edge, edge, color=RULE, lw=0, zorder=0)
+        ax.axhspan(percent(-band(spec.margin)), edge, color=RULE, lw=0, zorder=0)
         ax.axhline(0, color=FAINT, lw=1, zorder=1)
         if known.any():
             ends = as_percent(lows[known]), as_percent(highs[known])

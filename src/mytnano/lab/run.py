@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.environment import choose_device, count_workers, environment
+from mytnano.environment import choose_device, count_workers, environment, one_thread_if
 from mytnano.errors import UserError
 from mytnano.kept import read_kept, write_kept
 from mytnano.lab.answer import Answer, Sized, answer, unfit_seeds, write_results
@@ -29,7 +29,6 @@ from mytnano.lab.trends import trends_of
 from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
 from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone
-from mytnano.ladder.run import one_thread_if
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
@@ -123,7 +122,7 @@ def _bench(
     with folder_lock(out):
         where = Where(data, out, settled_precision(out, device), device)
         plan = make_plan(spec, where)
-        where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say))
+        where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say, keep))
         if keep:
             _keep(plan, out)
         speed = tokens_per_second(where.precision, device, 1)
@@ -257,7 +256,7 @@ def settled_precision(out: Path, device: str) -> str:
 
 
 def _settled_fleet(
-    out: Path, plan: Plan, where: Where, wanted: str, say: Callable[[str], None]
+    out: Path, plan: Plan, where: Where, wanted: str, say: Callable[[str], None], keep: bool
 ) -> bool:
     """Whether the folder's runs train in fleets, settled once: all of them or none.
 
@@ -275,7 +274,8 @@ def _settled_fleet(
     kept = read_kept(out / MACHINE) or {}
     here = kept.get("fleet", "off" if run_folders(out) else None)
     if here is None:
-        write_kept(out / MACHINE, None, kept | {"fleet": choice})
+        if keep:  # a plan alone settles nothing
+            write_kept(out / MACHINE, None, kept | {"fleet": choice})
         return choice == "on"
     if wanted != "auto" and here != choice:
         raise UserError(

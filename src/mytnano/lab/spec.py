@@ -146,7 +146,7 @@ def builtin_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
 
 
-def read_spec(source: str | Path | Mapping[str, Any] | Spec, **overrides: Any) -> Spec:
+def read_spec(source: str | Path | Mapping[str, Any] | Spec, /, **overrides: Any) -> Spec:
     """A question from a YAML file, a built-in's name, or values.
 
     Args:

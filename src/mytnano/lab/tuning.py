@@ -114,6 +114,8 @@ def certify(tuned: Tuned, noise: float | None, seeds: int, margin: float) -> Rat
         margin: percent of BPB that would not matter.
     """
     best = min(tuned.points, key=lambda point: point[1])
+    if not math.isfinite(best[1]):
+        return Rate(tuned.lr, tuned, None, None, False, "every rate that was tried diverged")
     allowed = SHARE * margin
     near = [loss for lr, loss in tuned.points if abs(math.log2(lr / best[0])) < 1.01]
     spread = 100 * (max(near) / best[1] - 1)  # percent that an octave of mistuning costs

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mytnano.config import DataConfig, RunConfig
-from mytnano.environment import choose_device, count_workers, environment
+from mytnano.environment import choose_device, count_workers, environment, one_thread_if
 from mytnano.errors import UserError
 from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.folder import Machine, settle
-from mytnano.ladder.run import one_thread_if, probe
+from mytnano.ladder.run import probe
 from mytnano.ladder.tune import rate, search
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning.law import Run

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS, MIB, Budget
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, Rung, select
-from mytnano.environment import check_precision, choose_device, count_workers, environment
+from mytnano.environment import (
+    check_precision,
+    choose_device,
+    count_workers,
+    environment,
+    one_thread_if,
+)
 from mytnano.errors import UserError
 from mytnano.ladder.attention_cost import FILE as ATTENTION
 from mytnano.ladder.attention_cost import attention_cost
@@ -158,18 +162,6 @@ def probe(where: Where, say: Callable[[str], None]) -> float:
     slow = "" if "bf16" in speeds else "; this processor has no fast bf16 products"
     say(f"{where.device}: {where.precision} (a probe made {rates}{slow})")
     return speeds[where.precision]
-
-
-@contextlib.contextmanager
-def one_thread_if(wanted: bool) -> Iterator[None]:
-    """Train in this process as a worker would: another number of threads moves the last digits."""
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 LION = "optimizers-lion"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -228,9 +229,24 @@ def gradient_profile(moment: dict) -> list[tuple[int, float]]:
     return [(place, norm) for place, norm in enumerate(norms) if norm]
 
 
+def score_range(scores: Iterable[float | None], margin: float, least: float) -> tuple[float, float]:
+    """Limits that hold every score; one far above the others lies at the edge.
+
+    Args:
+        margin: part of the range left free at both ends. least: the same, if all scores are equal.
+    """
+    known = [score for score in scores if score is not None]
+    low, high = min(known, default=0.0), max(known, default=8.0)
+    high = min(high, low + 8.0)  # a run far above uniform guessing must not flatten all others
+    space = margin * (high - low) or least
+    return low - space, high + space
+
+
 def log_axis(ax: Axes) -> None:
     """A logarithmic y axis with at least two decades labelled, and plain labels."""
     ax.set_yscale("log")
+    if not np.isfinite(ax.dataLim.intervaly).all():  # nothing was measured, so nothing was drawn
+        return
     low, high = (math.log10(limit) for limit in ax.dataLim.intervaly)
     low, high = low - 0.15, high + 0.15
     if math.floor(high) - math.ceil(low) < 1:  # fewer than two decades to label

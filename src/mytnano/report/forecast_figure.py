@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +12,6 @@ from mytnano.svg import (
     ACCENT,
     FAINT,
     INK,
-    LIGHT,
     MUTED,
     SECOND,
     WARN,
@@ -22,6 +19,7 @@ from mytnano.svg import (
     draw,
     label_ends,
     power_of_ten,
+    standalone,
 )
 
 SIZE = (760, 330)
@@ -41,12 +39,7 @@ def forecast_figure(law: Law, gate: Gate | None) -> str:
         _residuals(axes(figure, 570, 30, 180, 240), law)
 
     alt = "Bits per byte over bytes of text for each size, with the fitted law, and its residuals"
-    svg = str(draw("forecast", alt, SIZE, paint))
-    for name, colour in LIGHT.items():
-        svg = svg.replace(f"var(--{name})", colour)
-    svg = re.sub(r"<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', svg, count=1)
-    background = f'<rect width="{SIZE[0]}" height="{SIZE[1]}" fill="{LIGHT["paper"]}"/>'
-    return svg.replace(">", f' font-family="sans-serif">{background}', 1) + "\n"
+    return standalone(str(draw("forecast", alt, SIZE, paint)))
 
 
 def _lines(ax: Axes, law: Law, gate: Gate | None) -> None:

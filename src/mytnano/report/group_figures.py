@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from mytnano.report.data import Arm
-from mytnano.report.figures import ROW, mark
+from mytnano.report.figures import ROW, mark, score_range
 from mytnano.svg import ACCENT, INK, MUTED, RULE, SECOND, WARN, axes, draw, label_ends
 from mytnano.words import number, quantity
 
@@ -41,7 +41,7 @@ class Point:
 
 def rows_figure(name: str, points: Sequence[Point]) -> Markup:
     """A row for each kind: its seeds as dots, their mean as a bar and a number."""
-    low, high = score_range(points)
+    low, high = _range(points)
 
     def paint(figure: Figure) -> None:
         width = _WIDTH - _LEFT - _RIGHT
@@ -87,7 +87,7 @@ def axis_figure(name: str, axis: str, panels: Sequence[tuple[str, Sequence[Point
         panels: title and points of each.
     """
     everything = [point for _, points in panels for point in points]
-    low, high = score_range(everything)
+    low, high = _range(everything)
     places = sorted({point.x for point in everything})
     narrow = len(panels) > 1
 
@@ -158,10 +158,5 @@ def tick(x: float) -> str:
     return quantity(x) if x >= 10_000 else f"{x:g}"
 
 
-def score_range(points: Sequence[Point]) -> tuple[float, float]:
-    """Limits that hold every score; one far above the others lies at the edge."""
-    scores = [run.bpb for point in points for run in point.arm.runs if run.bpb is not None]
-    low, high = min(scores, default=0.0), max(scores, default=8.0)
-    high = min(high, low + 8.0)
-    margin = 0.08 * (high - low) or 0.05
-    return low - margin, high + margin
+def _range(points: Sequence[Point]) -> tuple[float, float]:
+    return score_range((run.bpb for point in points for run in point.arm.runs), 0.08, 0.05)

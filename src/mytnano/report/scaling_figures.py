@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mytnano.report.compare import lowest
 from mytnano.report.data import Arm, Results
-from mytnano.report.figures import gradient_profile, log_axis, mark
+from mytnano.report.figures import gradient_profile, log_axis, mark, score_range
 from mytnano.svg import ACCENT, SECOND, axes, draw, label_ends
 from mytnano.words import quantity
 
@@ -55,7 +55,8 @@ def depth_figure(cells: Sequence[Cell], key: str) -> Markup:
     rates = sorted({cell.lr for cell in cells}, key=float)
 
     def paint(figure: Figure) -> None:
-        low, high = _score_range(cells, key)
+        scores = [run.row.get(key) for cell in cells for run in cell.arm.runs]
+        low, high = score_range(scores, 0.07, 0.5)
         for place, (path, name, colour) in enumerate(PATHS):
             ax = axes(figure, 40 + 372 * place, 34, 262, 230)
             ax.set_title(name, loc="left", fontsize=11, color=colour, weight="bold", pad=12)
@@ -80,15 +81,6 @@ def depth_figure(cells: Sequence[Cell], key: str) -> Markup:
 def _strengths(count: int) -> list[float]:
     """Opacity of each learning rate's line: the larger the rate, the stronger."""
     return [0.4 + 0.6 * (i + 1) / count for i in range(count)]
-
-
-def _score_range(cells: Sequence[Cell], key: str) -> tuple[float, float]:
-    scores = [run.row.get(key) for cell in cells for run in cell.arm.runs]
-    values = [score for score in scores if score is not None]
-    low, high = min(values, default=0.0), max(values, default=8.0)
-    high = min(high, low + 8.0)  # a run far above uniform guessing must not flatten all others
-    margin = 0.07 * (high - low) or 0.5
-    return low - margin, high + margin
 
 
 def _draw_rate(

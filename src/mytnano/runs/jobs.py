@@ -160,7 +160,6 @@ class Summary:
 
     finished: list[Finished] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-    seconds: float = 0.0
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:

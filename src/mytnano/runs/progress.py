@@ -91,11 +91,6 @@ class Tracker:
         else:
             self._close(event)
 
-    @property
-    def pace(self) -> float:
-        """Observed over expected time so far."""
-        return self._correction()
-
     def seconds_left(self) -> float:
         """Estimate of the seconds until the last job ends."""
         running = self._running_seconds()
@@ -103,12 +98,14 @@ class Tracker:
         heapq.heapify(loads)
         for seconds in sorted(self._waiting.values(), reverse=True):
             heapq.heapreplace(loads, loads[0] + seconds)
-        return max(loads) * self._correction()
+        return max(loads) * self.pace
 
     def _running_seconds(self) -> list[float]:
         return [a.job.expected_seconds * (1 - a.fraction) for a in self.running]
 
-    def _correction(self) -> float:
+    @property
+    def pace(self) -> float:
+        """Observed over expected time so far."""
         observed, expected = self._observed, self._expected
         now = self._clock()
         for active in self.running:

@@ -10,7 +10,6 @@ Each worker has a pipe of its own: one that is killed cannot leave a shared queu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 
@@ -59,7 +58,6 @@ def run_jobs(
         RuntimeError: the job function cannot be loaded in a worker.
     """
     _check_unique([job for group in groups for job in group])
-    started = time.monotonic()
     summary = Summary()
     notes: set[Note] = set()
 
@@ -78,7 +76,6 @@ def run_jobs(
         _run_here(queue, work, hear)
     else:
         _Pool(queue, work, threads_per_worker, hear).run(workers)
-    summary.seconds = time.monotonic() - started
     return summary
 
 

@@ -11,7 +11,6 @@ folder; the last file is ``manifest.json`` with the checksum of every other. So 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
@@ -30,9 +29,18 @@ from mytnano.files import (
     folder_condition,
     sha256_file,
 )
-from mytnano.run_files import CHECKPOINTS, CONFIG, ERROR, LOG, METRICS, REFUSED, RESULT, RUNS
+from mytnano.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    DROPPED,
+    ERROR,
+    LOG,
+    METRICS,
+    RESULT,
+    RUNS,
+    drop_checkpoints,
+)
 
-_DROPPED = {*CHECKPOINTS, REFUSED}
 _UNSEALED = {MANIFEST, LOG, ERROR}
 _MOVED = re.compile(r"\.damaged-\d+$")
 
@@ -112,9 +120,7 @@ class RunFolder:
 
     def drop_checkpoints(self) -> None:
         """Delete what a finished run needs no more; a folder that cannot be written is left."""
-        for name in _DROPPED:
-            with contextlib.suppress(OSError):
-                (self.path / name).unlink(missing_ok=True)
+        drop_checkpoints(self.path)
 
     def result(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -138,7 +144,7 @@ class RunFolder:
         Args:
             free: further files, or whole folders, that are left out.
         """
-        outside = _UNSEALED | _DROPPED | set(free)
+        outside = _UNSEALED | {*DROPPED} | set(free)
         names = (path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         return [
             name.as_posix()

@@ -25,7 +25,9 @@ def write_curves(folder: Path, title: str) -> Path:
     points = [json.loads(line) for line in lines]
     read = [point["bytes"] / 1e6 for point in points]
     per_byte = [
-        point["train_loss"] and point["train_loss"] * point["tokens"] / point["bytes"] / math.log(2)
+        math.nan  # of a run that diverged
+        if point["train_loss"] is None
+        else point["train_loss"] * point["tokens"] / point["bytes"] / math.log(2)
         for point in points
     ]
     scored = [(x, p["validation_bpb"]) for x, p in zip(read, points, strict=True)]
@@ -34,7 +36,8 @@ def write_curves(folder: Path, title: str) -> Path:
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot(read, per_byte, lw=0.8, color="#a9b3bc", label="training batches")
-        upper.plot(*zip(*scored, strict=True), "o-", ms=3, color="#1f5d9c", label="validation")
+        if scored:
+            upper.plot(*zip(*scored, strict=True), "o-", ms=3, color="#1f5d9c", label="validation")
         upper.set(ylabel="bits per byte", title=title)
         upper.set_ylim(top=max(bpb for _, bpb in scored) * 1.6 if scored else None)
         upper.legend(frameon=False)

@@ -26,8 +26,10 @@ from mytnano.errors import UserError
 from mytnano.files import TEMPORARY
 from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
+from mytnano.planning.memory import fitting_windows
 from mytnano.runs.lock import LOCK, OWNER
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
+from mytnano.training.memory import free_bytes
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
 from mytnano.training.text import Text, prepare, resolve
@@ -56,12 +58,20 @@ SET_ELSEWHERE = {
 }  # fmt: skip
 
 
+DEFAULT_SIZE = "nano"
+"""Size of a recipe where none is named."""
+
+ASKED = {"data": "corpus or split", "changes": "choice of settings", "minutes": "--minutes",
+         "tokens": "--tokens", "bytes": "--bytes"}  # fmt: skip
+"""What a user calls a field of :class:`Request`, where it is not its name."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What the user asked for.
 
     Attributes:
-        recipe, size: names in :mod:`mytnano.designs.recipes`.
+        recipe, size: names in :mod:`mytnano.designs.recipes`; no size is the smallest.
         data: corpus, split and test file; the other fields are the recipe's.
         minutes, tokens, bytes: at most one: wall clock all in, or text to train on.
         changes: full names of settings -> values as text; they win over every rule.
@@ -70,7 +80,7 @@ class Request:
     """
 
     recipe: str = "mytnano"
-    size: str = "nano"
+    size: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     minutes: float | None = None
     tokens: int | None = None
@@ -83,6 +93,7 @@ class Request:
     def as_json(self) -> dict[str, Any]:
         text = {name: getattr(self.data, name) for name in ("corpus", "split", "test_file")}
         values = asdict(self) | {"data": text}
+        values["size"] = self.size_named
         del values["began"]
         return values
 
@@ -92,9 +103,14 @@ class Request:
         return SCALE.get(self.recipe)
 
     @property
+    def size_named(self) -> str | None:
+        """The size that was named or is meant; None for a recipe with a size of its own."""
+        return None if self.whole else self.size or DEFAULT_SIZE
+
+    @property
     def name(self) -> str:
         """``mytnano-nano``, ``mytllm-1b``: for folders and titles."""
-        return self.recipe if self.whole else f"{self.recipe}-{self.size}"
+        return self.recipe if self.whole else f"{self.recipe}-{self.size_named}"
 
     @property
     def seconds_so_far(self) -> float:
@@ -132,6 +148,8 @@ def check_request(request: Request) -> None:
             raise UserError(f"{name} follows from {SET_ELSEWHERE[name]}: set it there")
     if request.whole and request.minutes is not None:
         raise UserError(f"{request.recipe} is not trained by the clock: give --tokens or --bytes")
+    if request.whole and request.size is not None:
+        raise UserError(f"{request.recipe} has a size of its own: leave --size out")
     changed(recipe_config(request), request.changes)
 
 
@@ -144,7 +162,7 @@ def recipe_config(request: Request) -> RunConfig:
     if request.whole is None and request.recipe not in RECIPES:
         known = ", ".join([*RECIPES, *SCALE])
         raise UserError(f"'{request.recipe}' is not a recipe; there are {known}")
-    return request.whole or sized(request.recipe, request.size)
+    return request.whole or sized(request.recipe, request.size_named or DEFAULT_SIZE)
 
 
 def found_plan(request: Request, folder: Path) -> SoloPlan | None:
@@ -166,8 +184,9 @@ def found_plan(request: Request, folder: Path) -> SoloPlan | None:
     asked = request.as_json()
     differing = [name for name in asked if asked[name] != found.get("request", {}).get(name)]
     if differing:
+        words = " and ".join(ASKED.get(name, name) for name in differing)
         raise UserError(
-            f"{folder} holds a run of another {' and '.join(differing)}: choose another --out, or "
+            f"{folder} holds a run with another {words}: choose another --out, or "
             "repeat the command that made it"
         )
     plan = _read_plan(found)
@@ -262,6 +281,10 @@ def _budgeted(config: RunConfig, request: Request, size: float) -> RunConfig:
         tokens = size * config.model.context / window
         windows = batch_windows(tokens, config.model.context)
         config = config.but(train={"batch_windows": windows})
+    if config.train.device == "cuda" and "train.micro_windows" not in request.changes:
+        fitting = fitting_windows(config, free_bytes("cuda"))
+        if fitting < config.train.batch_windows:
+            config = config.but(train={"micro_windows": fitting})
     step = config.train.batch_windows * window
     return _length(config, request, max(1, round(size / step)))
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,12 +133,26 @@ def _made(
     done = saved_step(folder)
     if resumed:
         say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
-    with Stop() as stop:
+    with Stop() as stop, memory_said(config):
         with LiveLine(config, text, console) as line:
             care = care_of(request, ways, folder, config, line, done, stop)
-            labels = {"rung": request.recipe, "group": "recipe", "size": request.size}
+            labels = {"rung": request.recipe, "group": "recipe", "size": request.size_named}
             train(config, text, folder, line.progress, labels, care)
         return sealed(folder, config, request)
+
+
+@contextlib.contextmanager
+def memory_said(config: RunConfig) -> Iterator[None]:
+    """A GPU's memory that ran out is the user's to mend, in a sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        windows = config.train.micro_windows or config.train.batch_windows
+        raise UserError(
+            f"the {config.train.device} device has too little free memory for {windows} windows at "
+            f"once: give micro_windows={max(1, windows // 2)} or less, recompute=true, or another "
+            "--size, in another --out folder"
+        ) from None
 
 
 def care_of(
