@@ -15,6 +15,7 @@ import re
 import sys
 from pathlib import Path
 
+from generator import models
 from generator.claim_pages import pages
 from generator.ladder import headline_figure
 from generator.regions import regions
@@ -59,7 +60,10 @@ def fill(text: str, project: Project) -> str:
 def outputs(root: Path) -> dict[Path, str | None]:
     """What every generated file should hold; None for one that should not exist."""
     project = Project(root)
-    found: dict[Path, str | None] = {root / FIGURE: headline_figure(project, "quick")}
+    found: dict[Path, str | None] = {
+        root / FIGURE: headline_figure(project, "quick"),
+        root / models.FIGURE: models.figure(project),
+    }
     for path in documents(root):
         try:
             found[path] = fill(path.read_text(encoding="utf-8"), project)

@@ -5,6 +5,7 @@
                                                      precision, to stand beside them
     python scripts/publish.py groups FOLDER          the extended groups in an output folder, each
                                                      to a folder of its own
+    python scripts/publish.py model RUN              a model that `mytnano train` made
     python scripts/publish.py claims FOLDER          evidence that `mytnano claims run` left there
     python scripts/publish.py scale                  measure memory and the coordinate check anew
     python scripts/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
@@ -33,6 +34,7 @@ from generator.claims import FOLDER as CLAIMS
 from generator.groups import folder_of as group_folder
 from generator.groups import published_groups
 from generator.ladder import folder_of
+from generator.models import FOLDER as MODELS
 from generator.precision import FOLDER as PRECISION
 from generator.sources import COMMANDS_FILE
 
@@ -42,6 +44,7 @@ from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_te
 from mytnano.ladder.decode_speed import GROUP as DECODED
 from mytnano.report.data import load_results
 from mytnano.report.html import write_report
+from mytnano.run_files import CONFIG, METRICS, RESULT, SAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -54,6 +57,7 @@ FILES = (
     "report.html",
 )
 GROUP_FILES = ("baselines.json", "group_rates.json", "decode.json")
+MODEL_FILES = (CONFIG, RESULT, METRICS, SAMPLES)
 RUNS_OF_CLAIMS = ("results.csv",)
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
 TIMED = ("make ladder", "make test")
@@ -115,6 +119,22 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         write_report(target)
         targets.append(target)
     return targets
+
+
+def publish_model(folder: Path, root: Path) -> Path:
+    """Copy of a finished model's folder what describes it, but for its weights and tokenizer.
+
+    Raises:
+        UserError: it is no finished run of `mytnano train`, or was made from a changed tree.
+    """
+    try:
+        result = json.loads((folder / RESULT).read_bytes())
+        name = f"{result['rung']}-{result['size']}"
+        commit = result["environment"]["commit"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder} holds no finished model: `mytnano train` makes one") from None
+    fit_to_publish(folder, commit)
+    return copy(MODEL_FILES, folder, root / MODELS / name)
 
 
 def measure_scale(root: Path) -> None:
@@ -227,7 +247,7 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    words = {"fresh": None, "precision": 2, "groups": 2, "claims": 2, "scale": 1}
+    words = {"fresh": None, "precision": 2, "groups": 2, "model": 2, "claims": 2, "scale": 1}
     wanted = words.get(arguments[0], 1) if arguments else 1
     if wanted is not None and len(arguments) != wanted:
         print(__doc__, file=sys.stderr)
@@ -239,6 +259,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
             measure_scale(root)
         elif arguments[0] == "claims":
             publish_claims(Path(arguments[1]), root)
+        elif arguments[0] == "model":
+            publish_model(Path(arguments[1]), root)
         elif arguments[0] == "groups":
             publish_groups(Path(arguments[1]), root)
         elif arguments[0] == "precision":

@@ -10,7 +10,7 @@ from pathlib import Path
 from report_toys import make_folder
 
 from mytnano.designs.groups import WIDER_GROUPS
-from mytnano.files import atomic_write_json
+from mytnano.files import atomic_write_json, atomic_write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT / "scripts") not in sys.path:
@@ -109,6 +109,14 @@ def fill_tree(root: Path, **toys: object) -> None:
     cell = {"source": "mytnano claims C13\n", "output": "C13 (stage 04)", "seconds": 1.0}
     toured = {"environment": MACHINE, "seconds": 60.0, "cells": {"claim": cell}}
     atomic_write_json(root / "results/tour.json", toured)
+    model = root / "results/models/mytnano-nano"
+    scored = {"test_bpb": 1.5, "validation_bpb": 1.6, "params": 1_000_000, "train_bytes": 4_200_000}
+    scored |= {"tokens_per_second": 9876.5, "peak_share": 0.4, "command_seconds": 1800.0}
+    atomic_write_json(model / "result.json", scored | {"environment": MACHINE})
+    point = {"seconds": 90.0, "validation_bpb": 1.7}
+    atomic_write_text(model / "metrics.jsonl", json.dumps(point) + "\n")
+    sample = {"step": 9, "prompt": "The people", "text": " of the toys"}
+    atomic_write_text(model / "samples.jsonl", json.dumps(sample) + "\n")
     race = {"environment": MACHINE, "threads": 2, "rounds": 3, "shapes": {"B": shape}}
     atomic_write_json(root / "results/bench/race-cpu.json", race)
     quality = {"environment": MACHINE, "rounds": 3, "text": {"name": "a.txt", "bytes": 1000}}

@@ -47,6 +47,7 @@ LEDGER = (
 
 WITHOUT_RESULTS = (
     "constants", "budgets", "dependencies", "other-rungs", "groups", "lab-small", "lab-questions",
+    "settings",
 )  # fmt: skip
 """Regions about the source tree and what is planned."""
 
@@ -317,6 +318,24 @@ def test_the_groups_say_what_they_take_and_why_a_rate_is_inherited(filled):
     assert "| 4 |" in known["groups-plan"](Project(filled))
     plain_tree = Project(docs_toys.ROOT)
     assert "| `gqa` | 0.00149 | 0.00141 | −5 % |" in known["groups-rates"](plain_tree)
+
+
+def test_publishing_a_model(tree, filled, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(filled / "results/models/mytnano-nano", run)
+    assert publish.main(["model", str(run)], tree) == 2
+    assert "holds no finished model" in capsys.readouterr().err, "it does not say whose it is"
+    result = json.loads((run / "result.json").read_text()) | {"rung": "mytnano", "size": "micro"}
+    atomic_write_json(run / "result.json", result)
+    (run / "model.safetensors").write_text("large")
+    assert publish.main(["model", str(run)], tree) == 0
+    published = tree / "results/models/mytnano-micro"
+    assert {path.name for path in published.iterdir()} == {
+        "result.json", "metrics.jsonl", "samples.jsonl",
+    }  # fmt: skip
+    assert ElementTree.parse(tree / "docs/img/models.svg").getroot().tag.endswith("svg")
+    assert "| `mytnano-micro` | 1 M | 4.2 MB | 1.500 |" in regions()["models"](Project(tree))
+    assert "> The people of the toys" in regions()["models-samples"](Project(tree))
 
 
 def test_publishing_another_precision(tree, tmp_path):

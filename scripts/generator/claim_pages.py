@@ -29,6 +29,9 @@ PAGES = "docs/claims"
 IMAGES = "docs/img/claims"
 NOTE = "<!-- Made whole by scripts/generate.py from the ledger and its evidence: edit those. -->"
 
+TIMED = {"costs", "decoding"}
+"""Measurements that train nothing."""
+
 MEANING = {"holds": "holds", "refuted": "refuted", "open": "not decided", "missing": "not run"}
 CHARACTERS = ("01", "02", "03", "04", "05")
 """Stages of the log whose models read characters; later ones mostly tokens of cl100k."""
@@ -107,7 +110,8 @@ def _prediction(each: Judged) -> str:
     claim, came = each.claim, each.as_predicted
     if claim.predict is None or claim.p is None:
         return "Nothing was predicted."
-    said = f"Predicted before the first run: {claim.predict}, with probability {claim.p:g}"
+    when = "its last part was measured" if claim.late else "the first run"
+    said = f"Predicted before {when}: {claim.predict}, with probability {claim.p:g}"
     if came is None:
         return f"{said}."
     square = (claim.p - float(came)) ** 2
@@ -260,4 +264,5 @@ def _needs(each: Judged) -> str:
         f"`{name}`" + (f", about {m:.0f} core minutes if every seed is needed" if m else "")
         for name, m in minutes.items()
     )
-    return f"```sh\nmytnano claims run {claim.id}\n```\n\nIt trains and measures {told}."
+    does = "measures" if set(names) <= TIMED else "trains and measures"
+    return f"```sh\nmytnano claims run {claim.id}\n```\n\nIt {does} {told}."

@@ -7,6 +7,7 @@ from typing import Any
 
 from generator.tables import Project, byte_size, conditions, paragraphs, table
 from mytnano import words
+from mytnano.config import RunConfig, role
 from mytnano.designs.budgets import BATCH_WINDOWS, BUDGETS, MIB
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import RUNGS, select
@@ -130,6 +131,20 @@ def budgets(project: Project) -> str:
     )
     step = f"A step trains on {BATCH_WINDOWS} windows; other sizes: {exceptions}."
     return paragraphs(table(header, rows), step)
+
+
+def settings(project: Project, section: str) -> str:
+    """Every setting of one section of a run's configuration, from its declaration."""
+    model = RunConfig.model_fields[section].annotation
+    rows = [
+        (f"`{name}`", f"`{_default(field.get_default())}`", role(model, name), field.description)
+        for name, field in model.model_fields.items()
+    ]
+    return table(("setting", "default", "role", "meaning"), rows)
+
+
+def _default(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) if value != "" else '""'
 
 
 CONSTANTS: dict[str, list[tuple[str, str, str]]] = {

@@ -131,6 +131,9 @@ def _equal_flops(results: Results) -> str:
 def _unhealthy(results: Results) -> str:
     arms = [arm for arm in results.arms.values() if not arm.healthy and arm.group != "depth"]
     if not arms:
-        return "Every rung outside the depth figure is healthy."
+        ran = [arm for arm in results.arms.values() if arm.group != "depth"]
+        return f"All {len(ran)} rungs that were run are healthy" + (
+            ", those of the depth figure aside." if len(ran) < len(results.arms) else "."
+        )
     named = words.listed([f"`{arm.rung.id}` ({arm.status()})" for arm in arms])
     return f"Not healthy, so shown but not compared: {named}."

@@ -74,9 +74,7 @@ def group(project: Project, name: str) -> str:
     )
     made = [_published(project, budget, found) for budget in SHOWN]
     lines += [text for text in made if text] or [
-        f"No results are published yet: `mytnano ladder --rungs {name} --out out/{name}` makes "
-        f"them, and `scripts/publish.py groups out/{name}` copies them to "
-        f"`{folder_of('quick', name)}`."
+        f"No results yet: `mytnano ladder --rungs {name} --out out/{name}` makes them."
     ]
     return paragraphs(*lines)
 

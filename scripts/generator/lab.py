@@ -50,8 +50,11 @@ def evidence(project: Project) -> str:
     ]  # fmt: skip
     if not rows:
         return "None is published in this tree: `mytnano claims run CLAIM` makes them."
-    header = ("question", "arm", "verdict", "difference in BPB", "pairs")
-    where = "Machine, date and commit of each stand with [the claims](claims.md#evidence)."
+    header = ("question", "arm", "verdict", "interval, % of the baseline's BPB", "pairs")
+    where = (
+        "Minus is better. Machine, date and commit of each stand with "
+        "[the claims](claims.md#evidence)."
+    )
     return paragraphs(table(header, rows, ("pairs",)), where)
 
 
@@ -61,6 +64,7 @@ def answers(project: Project) -> str:
     for path in project.files(f"{FOLDER}/*/answer.json"):
         found = project.read(path)
         said = [f"{arm['sentence']}{_scored(arm)}" for arm in found["arms"]]
+        said += [f"Note: {note}" for note in found.get("notes") or []]
         size = f"{byte_size(found['train_bytes'])} of training text a run of the baseline"
         parts += [
             f"**{found['question']}**",

@@ -14,6 +14,7 @@ from generator import (
     lab,
     ladder,
     matrices,
+    models,
     precision,
     rungs,
     scale,
@@ -22,6 +23,7 @@ from generator import (
     verdicts,
 )
 from generator.tables import Project
+from mytnano.config import RunConfig
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import RUNGS
 
@@ -43,6 +45,7 @@ def regions() -> dict[str, Region]:
         "baselines-quick": partial(ladder.closed_form, **quick),
         "baselines-standard": partial(ladder.closed_form, **standard),
         "findings-quick": partial(findings.findings, **quick),
+        "standing-quick": partial(findings.standing, **quick),
         "standing-standard": partial(findings.standing, **standard),
         "findings-standard": partial(findings.findings, **standard),
         "log-quick": partial(ladder.log, **quick),
@@ -58,6 +61,9 @@ def regions() -> dict[str, Region]:
         "budgets": designs.budgets,
         "dependencies": sources.dependencies,
         "commands": sources.commands,
+        "models": models.models,
+        "models-curves": models.curves,
+        "models-samples": models.samples,
         "bench": bench.race,
         "bench-quality": bench.quality,
         "bench-tokenizers": bench.tokenizers,
@@ -85,6 +91,10 @@ def regions() -> dict[str, Region]:
     }
     named["tour-conditions"] = tour.about
     named |= {f"{tour.PREFIX}{name}": partial(tour.output, name=name) for name in tour.names()}
+    named |= {
+        f"settings-{section}": partial(designs.settings, section=section)
+        for section in RunConfig.model_fields
+    }
     named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
     named |= {f"group-{name}": partial(groups.group, name=name) for name in WIDER_GROUPS}
     return named | {

@@ -1,6 +1,7 @@
 """What a run is: one frozen tree of plain values, hashed, from which everything else follows.
 
-Each field carries its help text (shown by ``--help`` and in errors) and its role in a comparison:
+Each field carries its help text (shown by `mytnano explain`, in the report and in docs/settings.md)
+and its role in a comparison:
 
 * ``factor``    a design choice; a fair comparison changes exactly one;
 * ``matched``   a size or budget that is set so that two designs are comparable;
@@ -339,7 +340,9 @@ class TrainConfig(Frozen):
         ge=0,
     )
     recompute: bool = setting(
-        "nuisance", "keep no activations inside a block, compute them again backward", default=False
+        "nuisance",
+        "keep no activations inside a block, recompute them in the backward pass",
+        default=False,
     )
     evaluations: int = setting(
         "nuisance", "validation measurements along the curve", default=10, ge=1

@@ -48,6 +48,7 @@ class Claim(Frozen):
         predict, p: the verdict that we expected before the first run, and how sure we were; none
             where what decides it was known before.
         parts: what decides it. needs: why nothing has, for a claim without parts.
+        late: a part of what decides it had been measured before it was predicted.
         remark: what should be known beside the verdict.
     """
 
@@ -56,6 +57,7 @@ class Claim(Frozen):
     says: str
     printed: str = ""
     predict: Literal["holds", "refuted", "partly", "unresolved"] | None = None
+    late: bool = False
     p: float | None = pydantic.Field(default=None, gt=0, lt=1)
     parts: tuple[Part, ...] = ()
     needs: str = ""

@@ -94,7 +94,8 @@ def verdict(
     metric: Annotated[str, typer.Option(help="Column of the metric.")] = "metric",
     arm: Annotated[str, typer.Option(help="Column that names the arm.")] = "arm",
     margin: Annotated[
-        float, typer.Option(help="Percent of the baseline that would not matter.")
+        float,
+        typer.Option(help="Largest difference, in percent of the baseline, that you would ignore."),
     ] = 0.3,
     alpha: Annotated[float, typer.Option(help="Highest chance of a false verdict.")] = 0.01,
     higher_is_better: Annotated[
@@ -104,7 +105,7 @@ def verdict(
         bool,
         typer.Option("--fixed", help="Paired t-test; the number of seeds was fixed before."),
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
 ) -> None:
     """Judge the runs of any trainer: better, worse, equivalent, identical or unresolved.
 

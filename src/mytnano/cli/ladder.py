@@ -124,7 +124,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
     threads: Annotated[
         int,
-        typer.Option(min=1, help="Of every contestant; --quality and --tokenizers use every core."),
+        typer.Option(
+            min=1, help="Threads of each contestant; --quality and --tokenizers use every core."
+        ),
     ] = 2,
     out: Annotated[
         Path | None,
@@ -149,7 +151,9 @@ def bench(
     tokenizers: Annotated[
         bool, typer.Option("--tokenizers", help="Train and encode vocabularies instead.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Of fleets: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Device for --fleet: auto, cpu, cuda or mps.")
+    ] = "auto",
 ) -> None:
     """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
 

@@ -109,9 +109,16 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="Continuations of each prompt.")] = 1,
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a continuation.")] = 200,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="Among the so many likeliest; 0: all.")] = 0,
+    top_k: Annotated[
+        int, typer.Option(min=0, help="Sample from the K likeliest tokens; 0: all.")
+    ] = 0,
     top_p: Annotated[
-        float, typer.Option(min=1e-9, max=1, help="Among the likeliest of this probability.")
+        float,
+        typer.Option(
+            min=1e-9,
+            max=1,
+            help="Sample from the likeliest tokens that together reach this probability.",
+        ),
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 0,
     no_cache: Annotated[
@@ -151,7 +158,7 @@ def evaluate(
     by: Annotated[
         str | None, typer.Option(help="Group pairs by linguistics_term, field or UID.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
     per_token_json: Annotated[
         Path | None, typer.Option(help="The same, with the nats of every token.")
     ] = None,

@@ -82,7 +82,7 @@ def plan(
     context: Annotated[
         int | None, typer.Option(min=2, help="Window in tokens; default: the design's.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="File for everything that is known.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
 ) -> None:
     """What a run would take on hardware that need not be here: memory by part, FLOPs, time."""
     from mytnano.designs.settings import amount, assignments, changed

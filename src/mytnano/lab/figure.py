@@ -161,7 +161,8 @@ def _row(
 ) -> None:
     colour = COLOURS.get(v.verdict, WARN if v.verdict in UNFIT else MUTED)
     across = {"transform": ax.get_yaxis_transform(), "va": "center_baseline", "clip_on": False}
-    ax.text(-10 / width, row, v.name[:20], ha="right", color=INK, **across)
+    name = v.name if len(v.name) <= 20 else f"{v.name[:11]}…{v.name[-8:]}"
+    ax.text(-10 / width, row, name, ha="right", color=INK, **across)
     ax.text(1 + 14 / width, row - 0.16, v.verdict, color=colour, weight="bold", **across)
     if not seeds.size:
         return

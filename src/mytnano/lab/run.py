@@ -133,7 +133,8 @@ def _bench(
 
 def _show(plan: Plan, bench: Bench, say: Say) -> None:
     print_plan(plan, bench.console)
-    say(f"about {duration(longest(plan, bench))} on this machine if every seed is needed")
+    most = "at most" if bench.where.fleet else "about"  # runs of a fleet are counted one by one
+    say(f"{most} {duration(longest(plan, bench))} on this machine if every seed is needed")
 
 
 def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:

@@ -91,6 +91,8 @@ def climb(request: Request, console: Console) -> int:
     choose_device(request.device)
     check_precision(request.precision)
     check_fleet(request.fleet)
+    if request.tune and request.plan_only:
+        raise UserError("--plan cannot foresee --tune, whose sweeps are training: leave one out")
     data = request.data
     if data.corpus.startswith(PREFIX):  # its baselines are counted in bytes and in characters
         raise UserError(
@@ -225,7 +227,7 @@ def announce(
         f"budget {budget.name}: {counted(len(groups), 'rung')}, {counted(len(jobs), 'run')} on "
         f"{counted(workers, 'process', 'processes')}"
         + (f", {len(jobs) - len(todo)} finished already" if len(todo) < len(jobs) else "")
-        + f"; about {duration(seconds)} on this machine"
+        + f"; {'at most' if where.fleet else 'about'} {duration(seconds)} on this machine"
     )
     named = [KNOWN[id] for id in [*open_searches, *(each.rung for each in todo)]]
     for group in sorted({rung.group for rung in named}, key=[r.group for r in named].index):
