@@ -168,6 +168,9 @@ def test_attention_and_text_costs(tmp_path):
     assert measured.flash_is_faster_at_4096(evidence).state == "holds"
     assert measured.flash_is_smaller(evidence).state == "holds"
     assert measured.speed_up_is_quadratic(evidence).state == "refuted"
+    untold = [row | {"peak_bytes": None} for row in rows]
+    put(tmp_path, "costs", {"attention": {"rows": untold}, "tokenizer": text})
+    assert measured.flash_is_smaller(Evidence(tmp_path)).state == "missing"
     put(tmp_path, "costs", {"tokenizer": text | {"blocks_speed_up": 15.0}})
     assert measured.speed_up_is_quadratic(Evidence(tmp_path)).state == "holds"
 

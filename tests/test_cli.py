@@ -93,6 +93,9 @@ MISTAKES = [
     ("ladder --corpus farm.txt --out farm.txt/out", "cannot write in farm.txt/out"),
     ("report nowhere", "nowhere has no results.json"),
     ("explain trigram", "'trigram'"),
+    ("ladder --tune --plan", "--plan cannot foresee --tune"),
+    ("ablate swiglu device=cpu", "unknown field 'device'"),
+    ("ablate swiglu source=x", "unknown field 'source'"),
 ]
 
 

@@ -104,6 +104,14 @@ def test_an_unfit_part_leaves_no_interaction(tmp_path, monkeypatch):
     assert "no interaction is known: all or one of silu + gqa has diverged" in found.sentences[-1]
 
 
+def test_an_interaction_that_is_lost_trains_no_more_of_its_parts(tmp_path, monkeypatch):
+    state = lambda arm, seed: "diverged" if arm == "gqa" else "healthy"
+    pretend(monkeypatch, scores({"silu": -0.1, "all": -2.0}, 0.02), state)
+    found, _ = ask(tmp_path, arms=TWO, combine="interaction", seeds=10)
+    assert len(found.runs["silu"]) == 10, "it is not decided"
+    assert len(found.runs["gqa"]) < 10
+
+
 def test_leaving_out_is_answered_against_all(tmp_path, monkeypatch):
     pretend(monkeypatch, scores({"without-silu": 2.0, "without-gqa": 0.0}, 0.0004))
     found, _ = ask(tmp_path, arms=TWO, combine="leave-one-out", seeds=20)

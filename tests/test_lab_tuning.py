@@ -90,6 +90,8 @@ def test_why_a_rate_is_not_certified():
     assert "edge" in certify(edge, 0.01, 2, 0.3).reason
     lonely = conclude({1: math.inf, 2: 2.0, 3: math.inf})
     assert "diverged" in certify(lonely, 0.01, 2, 0.3).reason
+    hopeless = conclude({1: math.inf, 2: math.inf, 3: math.inf})
+    assert certify(hopeless, 0.01, 2, 0.3).reason == "every rate that was tried diverged"
     sharp = conclude({1: 2.2, 2: 2.0, 3: 2.2})
     assert "one tuning seed" in certify(sharp, None, 1, 0.3).reason
     assert certify(sharp, 1e-4, 2, 0.3).fair

@@ -119,6 +119,7 @@ def test_dropout_is_off_and_the_model_is_left_training(stream):
     for block in noisy.blocks:
         block.dropout = 0.5
     assert score(noisy, stream).nats == expected and noisy.training
+    assert score(noisy.eval(), stream).nats == expected and not noisy.training, "as it was"
 
 
 def unigram_model(log_probabilities):

@@ -13,6 +13,7 @@ from report_toys import SAMPLE, make_folder
 
 from mytnano.designs.rungs import CORE, RUNGS
 from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
 from mytnano.report.data import load_results
 from mytnano.report.html import page, render, write_report
 
@@ -199,6 +200,14 @@ def test_one_seed_of_one_rung_without_anything_else(tmp_path):
     assert "rung-attention" in parsed.ids
     assert "average-positions was not run" in parsed.text
     assert "#rung-average-positions" not in parsed.references
+
+
+def test_a_device_that_does_not_tell_its_memory(few):
+    costs = json.loads((few / "attention.json").read_text())
+    for row in costs["rows"]:
+        row["peak_bytes"] = None
+    atomic_write_json(few / "attention.json", costs)
+    assert "Cost of attention" in write_report(few).read_text(encoding="utf-8")
 
 
 def test_no_runs_at_all(tmp_path):

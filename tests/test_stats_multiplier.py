@@ -5,6 +5,7 @@ import pytest
 
 from mytnano.errors import UserError
 from mytnano.stats import Multiplier, compute_multiplier
+from mytnano.stats.multiplier import loss_at
 
 LEVELS = [0.25, 0.5, 1.0, 2.0, 4.0]
 
@@ -64,3 +65,11 @@ def test_a_curve_that_does_not_fall_is_refused(losses):
 def test_a_curve_needs_two_amounts_and_positive_losses(compute, losses):
     with pytest.raises(UserError, match="at two amounts of compute"):
         compute_multiplier(compute, losses, 1.5, 1.0)
+
+
+def test_a_loss_is_known_up_to_the_last_amount_that_was_measured():
+    compute, losses = [0.25, 0.5, 1, 2, 4], [1.3, 1.2, 1.1, 1.05, 1.052]  # the last two are level
+    assert loss_at(compute, losses, 1.0) == pytest.approx(1.1)
+    assert loss_at(compute, losses, 3.5) == loss_at(compute, losses, 4.0) == pytest.approx(1.051)
+    with pytest.raises(UserError, match="outside of those at which the baseline was run"):
+        loss_at(compute, losses, 4.1)

@@ -47,6 +47,19 @@ def test_a_batch_is_a_function_of_seed_and_step(stream):
         )
 
 
+def test_many_runs_side_by_side_shuffle_once_each(stream, monkeypatch):
+    shuffled = []
+    shuffle = Windows._shuffle
+    monkeypatch.setattr(
+        Windows, "_shuffle", lambda self, epoch: shuffled.append(self.key) or shuffle(self, epoch)
+    )
+    runs = [windows(stream, seed) for seed in range(5)]
+    for step in range(3):
+        for run in runs:
+            run.batch(step)
+    assert len(shuffled) == 5
+
+
 def test_batch_size_does_not_change_the_order(stream):
     one, many = windows(stream, batch=1), windows(stream, batch=30)
     alone = np.concatenate([one.starts(step) for step in range(210)])

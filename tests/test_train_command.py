@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import train_toys
 from rich.console import Console
 from safetensors.torch import load_file
@@ -14,12 +15,15 @@ from train_toys import STEPS, made, text_file, toy_request
 
 from mytnano import cli
 from mytnano.config import RunConfig
+from mytnano.designs.recipes import sized
 from mytnano.errors import UserError
 from mytnano.kept import read_kept, write_kept
 from mytnano.measure.flops import training_flops
 from mytnano.runs.store import RunFolder
 from mytnano.solo import plan as solo_plan
 from mytnano.solo import run as solo
+from mytnano.solo.curves import write_curves
+from mytnano.solo.run import memory_said
 from mytnano.training import loop, pace
 from mytnano.training.text import prepare, resolve
 
@@ -277,12 +281,27 @@ def test_the_command_line(path, tmp_path, monkeypatch, capsys):
         (["--tokens", "many"], "--tokens many is no amount"),
         (["lr"], "'lr' is not a recipe"),
         (["mytnano", "lr"], "'lr' is not NAME=VALUE"),
+        (["mytllm-1b", "--size", "nano"], "mytllm-1b has a size of its own: leave --size out"),
         (["--corpus", "missing.txt"], "missing.txt"),
     ):
         assert command(monkeypatch, *words, "--out", tmp_path / "new") == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
     assert RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt").is_finished()
+
+
+def test_a_gpu_that_is_full_is_a_sentence():
+    config = sized("mytnano", "nano").but(train={"device": "cuda", "batch_windows": 64})
+    said = r"too little free memory for 64 windows .* micro_windows=32"
+    with pytest.raises(UserError, match=said), memory_said(config):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_curve_without_any_score_is_drawn(tmp_path):
+    point = {"bytes": 1000, "tokens": 400, "validation_bpb": None, "lr": 0.1}
+    points = [point | {"train_loss": 5.0}, point | {"train_loss": None}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(p) + "\n" for p in points))
+    assert "o-" not in write_curves(tmp_path, "diverged").read_text()
 
 
 def test_a_folder_of_something_else_is_left_alone(path, tmp_path):
