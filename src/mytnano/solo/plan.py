@@ -40,8 +40,9 @@ CACHE = "cache"
 OWN = frozenset({LOCK, OWNER, CACHE})
 """What may be in a folder in which nothing has begun."""
 
-PROMPTS = ("The ", "I have ")
-"""What the model continues after every quarter of the steps."""
+PROMPTS = ("The", "I have")
+"""What the model continues after every quarter of the steps; a space at the end would be a token of
+its own, which text does not have before a word."""
 
 TOKENS_PER_PARAMETER = 10
 """Of a run whose length nobody names (Hoffmann et al. 2022 found about 20, nanochat about 10)."""
