@@ -104,8 +104,8 @@ def curves(project: Project, images: str = "img") -> str:
         f"![Validation bits per byte of each model over minutes of training]({images}/models.svg)"
     )
     said = (
-        "BPB of the first few KiB of validation text over minutes of training; dashed lines are closed "
-        "forms of the test text."
+        "BPB of the first few KiB of validation text over minutes of training; dashed lines are "
+        "closed forms of the test text."
     )
     return paragraphs(picture, said, *_conditions(found))
 
