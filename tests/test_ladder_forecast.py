@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.errors import UserError
-from mytnano.ladder import forecast
+from mytnano.ladder import trials
 from mytnano.ladder.forecast import Request, make_runs
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning import sizes
@@ -75,8 +75,12 @@ def test_runs_are_made_once(tmp_path, monkeypatch):
     assert {run.seed for run in first.runs} == {"0", "1"}
     assert len({run.params for run in first.runs}) == 1 and first.rates.keys() == {"d8"}
     assert all(1 < run.bpb < 9 for run in first.runs)
-    monkeypatch.setattr(forecast, "work", lambda job, report: pytest.fail("made again"))
+    assert all(run.flops > 0 for run in first.runs)
+    monkeypatch.setattr(trials, "work", lambda job, report: pytest.fail("made again"))
     assert make_runs(request, Console(file=io.StringIO())).runs == first.runs
+    monkeypatch.setattr(sizes, "LADDERS", {"other": dataclasses.replace(ladder, name="other")})
+    with pytest.raises(UserError, match="holds a forecast with --budget toy, and this is a"):
+        make_runs(dataclasses.replace(request, budget="other"), Console(file=io.StringIO()))
 
 
 def test_a_text_that_is_too_short(tmp_path):

@@ -1,6 +1,7 @@
 """Extended groups end to end on next to nothing: rates before seeds, equal FLOPs, epochs, cache."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +9,13 @@ from ladder_toys import request, run_ladder, small_attention, write_text
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.designs import families
 from mytnano.designs.budgets import BUDGETS
 from mytnano.designs.families import BASE, MIDDLE
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.errors import UserError
-from mytnano.ladder import decode_speed, group_rates, run
-from mytnano.ladder.cells import Where, cell
+from mytnano.ladder import decode_speed, group_rates, plan
+from mytnano.ladder.cells import Where, cell, middle_of
 from mytnano.ladder.group_rates import FILE, known_rates, planned, source_of, to_tune, tune_into
 from mytnano.ladder.sweep import Sweep
 from mytnano.ladder.tune import around, rate
@@ -160,7 +160,6 @@ def test_around_stays_on_the_grid():
 
 
 def test_equal_flops_are_those_of_the_middle_vocabulary(where, monkeypatch):
-    monkeypatch.setattr(families, "VOCABULARIES", (512,))
     budget = type(SMOKE)(**{**vars(SMOKE), "train_bytes": 2**18})
     rates = {"tokenizers-byte": 0.004}
     where = Where(where.data, where.out, "fp32", "cpu", group_rates=rates)
@@ -192,12 +191,42 @@ def test_epochs_read_a_part_of_the_text_again(where):
 def test_what_the_text_or_the_machine_lacks_is_left_out_and_told(text, tmp_path, monkeypatch):
     said = []
     where = Where(DataConfig(corpus=str(text)), tmp_path, "fp32", "cpu")
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None)
     rungs = [KNOWN[id] for id in (BASE, "tokenizers-512", "tokenizers-30720", "optimizers-lion")]
-    groups = run.plan(rungs, BUDGETS["smoke"], 1, where, 30_000, said.append)
+    groups = plan.plan(rungs, BUDGETS["smoke"], 1, where, 30_000, said.append)
     assert [group[0].rung for group in groups] == [BASE, "tokenizers-512"]
     assert any("tokenizers-30720 is left out" in sentence for sentence in said)
     assert any("lion-pytorch" in sentence for sentence in said)
+    with pytest.raises(UserError, match="nothing to run: optimizers-lion is left out: it needs"):
+        run_ladder(text, tmp_path, "optimizers-lion")
+
+
+def test_sizes_that_the_text_does_not_support_have_no_run_whatever_is_tuned(where):
+    said, rungs = [], [KNOWN[id] for id in WIDER_GROUPS["tokenizers"].ids]
+    groups = plan.plan(rungs, BUDGETS["smoke"], 1, where, 30_000, said.append)
+    ids = [group[0].rung for group in groups]
+    sizes = [int(id.rpartition("-")[2]) for id in ids if id[-1].isdigit()]
+    middle = middle_of(KNOWN["tokenizers-byte-flops"], BUDGETS["smoke"], where)
+    assert middle.id == f"tokenizers-{max(sizes)}" != MIDDLE
+    assert f"{middle.id}-flops" not in ids and "tokenizers-byte-flops" in ids
+    assert all(job.config[0].data.tokenizer == f"bpe:{size}" for size in sizes for (job,) in groups
+               if job.rung == f"tokenizers-{size}")  # fmt: skip
+    tuned = replace(where, group_rates={middle.id: 0.123, "tokenizers-512": 0.045})
+    again = plan.plan(rungs, BUDGETS["smoke"], 1, tuned, 30_000, said.append)
+    assert [group[0].rung for group in again] == ids
+    larger = type(SMOKE)(**{**vars(SMOKE), "train_bytes": 2**18})
+    pair = [cell(rung, larger, 0, where) for rung in (KNOWN["tokenizers-byte-flops"], middle)]
+    assert run_flops(pair[0]) == pytest.approx(run_flops(pair[1]), rel=0.02)
+
+
+def test_a_part_that_is_no_part_of_the_text_is_left_out(where):
+    said, rungs = [], [KNOWN[id] for id in WIDER_GROUPS["dropout"].ids]
+    large = type(SMOKE)(**{**vars(SMOKE), "train_bytes": 2**18})  # 16 KiB 16 times, 64 KiB 4 times
+    groups = plan.plan(rungs, large, 1, where, 30_000, said.append)
+    ids = [group[0].rung for group in groups]
+    assert ids == [BASE, *(f"dropout{share}-16-epochs" for share in ("", "-0.1", "-0.3"))]
+    assert any("dropout-4-epochs is left out: it is to read 64 KiB of text 4 times" in sentence
+               for sentence in said)  # fmt: skip
 
 
 def test_the_plan_of_every_group_stands(text, tmp_path):
@@ -207,7 +236,7 @@ def test_the_plan_of_every_group_stands(text, tmp_path):
         if group.name == "tokenizers":
             continue  # needs more text than a test's
         rungs = [KNOWN[id] for id in group.ids]
-        groups = run.plan(rungs, BUDGETS["smoke"], 2, where, 30_000, lambda sentence: None)
+        groups = plan.plan(rungs, BUDGETS["smoke"], 2, where, 30_000, lambda sentence: None)
         assert [len(jobs) for jobs in groups] == [2] * len(group.ids)
         names = [job.folder.name for jobs in groups for job in jobs]
         assert len(set(names)) == len(names)

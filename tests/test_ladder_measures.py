@@ -60,7 +60,7 @@ def test_a_measurement_says_under_which_conditions(monkeypatch):
 def test_closed_forms_are_fitted_on_what_the_runs_saw_and_on_everything(tmp_path):
     text = write_text(tmp_path / "farm.txt", 60_000)
     where = Where(DataConfig(corpus=str(text)), tmp_path / "out", "fp32", "cpu")
-    found = closed_form.baselines(where, BUDGETS["smoke"])
+    found = closed_form.baselines(where, BUDGETS["smoke"], [0])
     bpb = {key: {row["name"]: row["bpb"] for row in found[key]} for key in ("budget", "full")}
     for scores in bpb.values():
         assert scores["kneser-ney-5"] < scores["bigram"] < scores["unigram"] < scores["uniform"]
@@ -69,7 +69,14 @@ def test_closed_forms_are_fitted_on_what_the_runs_saw_and_on_everything(tmp_path
     labels = {key: {row["detail"]["label"] for row in found[key]} for key in bpb}
     assert labels == {"budget": {"seen"}, "full": {"full"}}
     # Both are byte and character bigrams of plain ASCII on the same windows.
-    assert found["char_bigram"]["bpb"] == pytest.approx(bpb["budget"]["bigram"], abs=0.05)
+    (counted,) = found["char_bigrams"]
+    assert counted["bpb"] == pytest.approx(bpb["budget"]["bigram"], abs=0.05)
+    more = closed_form.baselines(where, BUDGETS["smoke"], [0, 3])
+    assert more["budget"] == found["budget"] and more["char_bigrams"][0] == counted
+    assert more["char_bigrams"][1]["seed"] == 3 and more["char_bigrams"][1]["bpb"] != counted["bpb"]
+    before = (where.out / closed_form.FILE).read_bytes()
+    assert closed_form.baselines(where, BUDGETS["smoke"], [3]) == more
+    assert (where.out / closed_form.FILE).read_bytes() == before
 
 
 def test_kept_values_are_measured_once_for_the_same_conditions(tmp_path):

@@ -3,18 +3,20 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import pytest
 from ladder_toys import run_ladder, small_attention, write_text
 
-from mytnano.config import DataConfig, RunConfig
+from mytnano.config import SEMANTICS, DataConfig, RunConfig
 from mytnano.designs.rates import FILE as RATES
 from mytnano.errors import UserError
 from mytnano.kept import read_kept, write_kept
-from mytnano.ladder import folder, run
+from mytnano.ladder import folder, plan, run
 from mytnano.ladder.results import COLUMNS
 from mytnano.ladder.sweep import VOCABULARY_FILE
 from mytnano.report.data import load_results
+from mytnano.runs import store
 from mytnano.runs.index import Index
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs
@@ -58,9 +60,9 @@ def test_a_plan_alone_trains_nothing(text, tmp_path):
 
 
 def test_a_long_plan_says_what_a_first_look_takes(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "LONG", 0.0)
-    said = run_ladder(text, tmp_path, "bigram", "average", seeds=2, plan_only=True)
-    assert "a first look: --rungs core --seeds 1 takes about" in said
+    monkeypatch.setattr(plan, "LONG", 0.0)
+    said = run_ladder(text, tmp_path, "average", "logged-lr", seeds=2, plan_only=True)
+    assert "a first look: --seeds 1 takes about" in said
     assert "a first look" not in run_ladder(text, tmp_path, "bigram", seeds=1, plan_only=True)
 
 
@@ -82,7 +84,7 @@ def test_one_command_leaves_all_that_it_promises(text, tmp_path):
     printed = run_ladder(text, tmp_path, "bigram", "average", seeds=2)
     assert "budget smoke: 2 rungs, 4 runs on 1 process; about" in printed
     assert "core: 4 runs of 32 KiB each" in printed
-    assert "first 64 KiB only: not comparable" in printed
+    assert "first 64 KiB only: not comparable" in " ".join(printed.split())
 
     assert names(tmp_path) == [("bigram", 0), ("bigram", 1), ("average", 0), ("average", 1)]
     found = rows(tmp_path)
@@ -106,7 +108,28 @@ def test_one_command_leaves_all_that_it_promises(text, tmp_path):
     loaded = load_results(tmp_path)
     assert set(loaded.arms) == {"bigram", "average"}
     assert loaded.baseline("bigram") < loaded.baseline("unigram") < loaded.baseline("uniform")
+    counted = loaded.baselines["char_bigrams"]
+    assert [each["seed"] for each in counted] == [0, 1] and counted[0]["bpb"] != counted[1]["bpb"]
     assert [row["T"] for row in loaded.attention["rows"]] == [32, 32, 64, 64]
+
+
+def test_each_finished_run_is_checked_once_a_command(text, tmp_path, monkeypatch):
+    run_ladder(text, tmp_path, "bigram", "average")
+    asked = []
+    real = store.RunFolder.condition
+    watch = lambda folder: asked.append(folder.path.name) or real(folder)
+    monkeypatch.setattr(store.RunFolder, "condition", watch)
+    (tmp_path / "index.sqlite").unlink()
+    run_ladder(text, tmp_path, "bigram")
+    assert sorted(asked) == sorted(manifests(tmp_path))
+    assert [row["rung"] for row in Index(tmp_path).rows()] == ["average", "bigram"]
+
+
+def test_a_text_that_is_read_more_than_once_is_told(text, tmp_path):
+    assert "core: 1 run of 32 KiB each, " in run_ladder(text, tmp_path, "bigram", plan_only=True)
+    short = write_text(tmp_path / "short.txt", 25_000)
+    said = run_ladder(short, tmp_path / "short", "bigram", plan_only=True)
+    assert "32 KiB each (1.6 times the training text, which has" in said
 
 
 def test_a_later_command_adds_rungs_and_seeds_and_repeats_nothing(text, tmp_path, monkeypatch):
@@ -147,9 +170,26 @@ def test_a_folder_keeps_to_one_budget_and_one_text(text, tmp_path):
         run_ladder(text, out, "bigram", budget="quick")
     copy = tmp_path / "copy.txt"
     copy.write_bytes(text.read_bytes())
+    copy.write_bytes(copy.read_bytes() + b"And more.")
     with pytest.raises(UserError, match=r"with --corpus .*farm.txt, and this one has .*copy.txt"):
         run_ladder(copy, out, "bigram")
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_the_same_text_by_another_name_continues(tmp_path, monkeypatch):
+    text, out = write_text(tmp_path / "farm.txt", 30_000), tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    run_ladder(Path("farm.txt"), out, "bigram")
+    first = manifests(out)
+    for name in ("./farm.txt", text):
+        data = DataConfig(corpus=str(name))
+        assert "1 finished already" in run_ladder(text, out, "bigram", data=data)
+    assert manifests(out) == first
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    read_corpus.cache_clear()  # another command would be another process
+    with pytest.raises(UserError, match=r"calls its text 'farm.txt', which is not there from this"):
+        run_ladder(Path("../farm.txt"), out, "bigram")
 
 
 @pytest.mark.parametrize("newer", [True, False])
@@ -227,12 +267,14 @@ def test_a_damaged_run_is_moved_aside_and_repeated(text, tmp_path):
 def test_runs_of_other_rates_stay_but_are_no_rows(text, tmp_path):
     run_ladder(text, tmp_path, "bigram", "average")
     sealed = manifests(tmp_path)
-    rates = {"train_bytes": 2**20, "rungs": {"bigram": {"lr": 1e-4}}}
+    made = {"semantics": SEMANTICS}
+    rates = made | {"train_bytes": 2**20, "rungs": {"bigram": {"lr": 1e-4}}}
     (tmp_path / RATES).write_text(json.dumps(rates))
-    (tmp_path / VOCABULARY_FILE).write_text('{"best": "bpe:512", "rungs": {"bpe:512": {}}}')
+    sizes = made | {"best": "bpe:512", "rungs": {"bpe:512": {}}}
+    (tmp_path / VOCABULARY_FILE).write_text(json.dumps(sizes))
     printed = run_ladder(text, tmp_path, "bigram")
     assert "finished run" in printed and "will not be among the results" in printed
-    assert ("bigram", 0) in names(tmp_path)
+    assert names(tmp_path).count(("bigram", 0)) == 1
     assert float(rows(tmp_path)[0]["lr"]) == pytest.approx(1e-4 * 32**0.25, rel=0.01)
     assert sealed.items() < manifests(tmp_path).items()
 

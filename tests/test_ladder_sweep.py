@@ -11,10 +11,11 @@ from rich.console import Console
 from mytnano.config import DataConfig
 from mytnano.designs.budgets import BUDGETS
 from mytnano.designs.rates import FILE, learning_rate_for
-from mytnano.designs.rungs import CORE
+from mytnano.designs.rungs import CORE, KNOWN
 from mytnano.errors import UserError
 from mytnano.ladder import sweep as module
 from mytnano.ladder.cells import Where
+from mytnano.ladder.plan import announce_sweeps
 from mytnano.ladder.sweep import SEEDS, VOCABULARY_FILE, Sweep, sweep_into, swept
 from mytnano.runs.jobs import Failed, Finished, Summary
 from mytnano.runs.store import finished_runs
@@ -59,7 +60,7 @@ def test_both_choices_are_written_and_used(sweep, monkeypatch):
 
     losses(monkeypatch, loss)
     assert swept(sweep.where) == sweep.where, "nothing is swept yet"
-    sweep_into(sweep, {"hardware": "toy"})
+    sweep_into(sweep, CORE, {"hardware": "toy"})
     chosen = swept(sweep.where)
     assert chosen.best_bpe == "bpe:512"
     assert set(chosen.rates["rungs"]) == {rung.id for rung in CORE}
@@ -69,13 +70,57 @@ def test_both_choices_are_written_and_used(sweep, monkeypatch):
     assert written["environment"] == {"hardware": "toy"} and written["seeds"] == list(SEEDS)
 
 
+def test_only_what_the_rungs_use_is_tuned_and_kept_beside_the_rest(sweep, monkeypatch):
+    tried = []
+
+    def loss(job):
+        tried.append(job.rung)
+        return 2.0 + (job.config[0].optim.lr - 0.004) ** 2
+
+    losses(monkeypatch, loss)
+    sweep_into(sweep, [KNOWN["block"], KNOWN["logged-two-blocks"], KNOWN["logged-lr"]], {})
+    assert set(tried) == {"block"} and not (sweep.where.out / VOCABULARY_FILE).exists()
+    found = swept(sweep.where)
+    assert found.best_bpe == sweep.where.best_bpe
+    assert "block" not in found.rates["shipped"] and "mytnano" in found.rates["shipped"]
+    size = BUDGETS["smoke"].train_bytes
+    assert learning_rate_for("mytnano", size, found.rates) == learning_rate_for("mytnano", size)
+    tuned = found.rates["rungs"]["block"]["lr"]
+    tried.clear()
+    sweep_into(sweep, [KNOWN["activations-relu"]], {})
+    assert {name for name in tried if not name.startswith("bpe:")} == {"mytnano"}
+    assert any(name.startswith("bpe:") for name in tried)
+    found = swept(sweep.where)
+    assert found.rates["rungs"]["block"]["lr"] == tuned and found.best_bpe != "bpe:8192"
+    assert {"block", "mytnano"}.isdisjoint(found.rates["shipped"])
+    (sweep.where.out / VOCABULARY_FILE).unlink()
+    with pytest.raises(UserError, match="damaged or not whole"):
+        swept(sweep.where)
+
+
+def test_what_is_tuned_is_announced(sweep):
+    said = []
+    announce_sweeps(sweep, [KNOWN["block"], KNOWN["bigram"]], said.append)
+    assert "--tune: some 8 runs tune the learning rates of bigram and block, about" in said[0]
+    announce_sweeps(sweep, [KNOWN["bpe"]], said.append)
+    assert " of the trained vocabulary and bpe, about" in said[1]
+
+
+def test_a_sweep_of_another_version_is_refused(sweep, monkeypatch):
+    losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
+    sweep_into(sweep, [KNOWN["bigram"]], {})
+    monkeypatch.setattr(module, "SEMANTICS", module.SEMANTICS + 1)
+    with pytest.raises(UserError, match=r"made by another version .*: repeat it with --tune"):
+        swept(sweep.where)
+
+
 def test_the_rule_is_checked_at_its_rate_and_an_octave_each_way(sweep, monkeypatch):
     ruled = learning_rate_for("average", BUDGETS["smoke"].train_bytes)
     seen = []
 
     def loss(job):
         seen.append(job.config[0].optim.lr)
-        return 2.0 + math.log2(seen[-1] / (1.2 * ruled)) ** 2
+        return 2.0 + 0.1 * math.log2(seen[-1] / (1.2 * ruled)) ** 2
 
     losses(monkeypatch, loss)
     tuned = sweep.around_the_rule(["average"])["average"]
@@ -115,18 +160,20 @@ def test_a_failed_point_ends_the_sweep_with_a_sentence(sweep, monkeypatch):
     ("name", "content"),
     [
         (FILE, "{"),
-        (FILE, '{"train_bytes": 0, "rungs": {}}'),
-        (FILE, '{"train_bytes": 1024, "rungs": {"bigram": {"lr": "fast"}}}'),
+        (FILE, '{"semantics": 2, "train_bytes": 0, "rungs": {}}'),
+        (FILE, '{"semantics": 2, "train_bytes": 1024, "rungs": {"bigram": {"lr": "fast"}}}'),
         (FILE, "[]"),
         (FILE, None),
-        (VOCABULARY_FILE, '{"best": "bpe:4096", "rungs": {"bpe:512": {}}}'),
-        (VOCABULARY_FILE, '{"best": "bpe:1", "rungs": {"bpe:1": {}}}'),
+        (VOCABULARY_FILE, '{"semantics": 2, "best": "bpe:4096", "rungs": {"bpe:512": {}}}'),
+        (VOCABULARY_FILE, '{"semantics": 2, "best": "bpe:1", "rungs": {"bpe:1": {}}}'),
         (VOCABULARY_FILE, "\xff"),
+        (VOCABULARY_FILE, None),
+        (FILE, '{"train_bytes": 1024, "rungs": {}}'),
     ],
 )
 def test_a_damaged_sweep_is_refused_with_a_sentence(sweep, monkeypatch, name, content):
     losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
-    sweep_into(sweep, {})
+    sweep_into(sweep, [KNOWN["bpe"]], {})
     path = sweep.where.out / name
     path.unlink() if content is None else path.write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=f"damaged or not whole: delete {FILE} and"):

@@ -7,7 +7,7 @@ from rich.console import Console
 from mytnano.designs.budgets import BUDGETS
 from mytnano.ladder.table import print_table
 
-KNOWN = [{"name": "uniform", "bpb": 8.01}, {"name": "xz", "bpb": 2.6}]
+KNOWN = [{"name": "kneser-ney-5", "bpb": 2.01}, {"name": "xz", "bpb": 2.6}]
 
 
 def row(rung, seed, bpb, status="healthy", group="core"):
@@ -32,7 +32,8 @@ def test_a_row_a_rung_with_mean_and_every_status():
     expected = ["bpe", "8,192", "2,890,000", "2.300", "2.250..2.350", "healthy"]
     assert line(text, "bpe") == expected
     assert line(text, "stack")[-2:] == ["4.400", "collapsed"]
-    assert line(text, "xz") == ["xz", "2.600", "closed", "form"]
+    assert line(text, "xz") == ["xz", "2.600", "closed", "form"] and "bytes that a run" in text
+    assert line(text, "5-gram")[1] == "2.010"
     assert "not comparable" not in text
     assert max(map(len, text.splitlines())) <= 80
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from mytnano.ladder.tune import FLAT, MOST_POINTS, rate, search
+from mytnano.designs.rates import shipped
+from mytnano.ladder.tune import FLAT, MOST_POINTS, conclude, rate, search
 
 
 def tuned(loss):
@@ -63,3 +64,21 @@ def test_designs_are_measured_together_and_apart():
     assert {id for id, _ in asked[0]} == {"low", "high"}
     assert (found["low"].lr, found["high"].lr) == (pytest.approx(1e-3), pytest.approx(0.016))
     assert len(asked) < 6, "few rounds, so that each can fill all workers"
+
+
+@pytest.mark.parametrize("broken", [8.5, math.inf])
+def test_a_neighbour_that_exploded_moves_nothing(broken):
+    found = conclude({0: 4.435, 1: 4.416, 2: broken})
+    assert found.lr == rate(1) and found.curvature is None and found.interior
+
+
+def test_the_shipped_rates_beside_an_explosion_are_known_to_be_of_the_former_rule():
+    """The published runs had them; every other shipped rate is what the rule gives."""
+    former = {"stack", "post-norm"}
+    for id, entry in shipped()["rungs"].items():
+        losses = {
+            round(math.log2(lr / rate(0))): math.inf if loss is None else loss
+            for lr, loss in entry["points"]
+        }
+        same = conclude(losses).lr == entry["lr"]
+        assert same == (id not in former), id

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from report_toys import make_row
 
 from mytnano import words
-from mytnano.designs.rungs import RUNGS, difference
+from mytnano.designs.rungs import KNOWN, RUNGS, difference
 from mytnano.report import compare
 from mytnano.report.data import Arm, Run
 from mytnano.report.defects import DEFECTS
@@ -63,10 +63,46 @@ def test_the_logs_units():
 
 def test_changes_are_those_of_the_design():
     for id, rung in RUNGS.items():
-        assert {c.setting for c in compare.changes(rung)} == set(difference(id)), id
-    (change,) = compare.changes(RUNGS["residual"])
+        assert {c.setting for c in compare.changes(rung) if c.chosen} >= set(difference(id)), id
+    change, rate = compare.changes(RUNGS["residual"])
+    assert (rate.setting, rate.chosen) == ("optim.lr", False), "each has its own"
     assert (change.before, change.after, change.chosen) == ("off", "on", True)
     assert change.help
+
+
+def chosen(id):
+    found = [change for change in compare.changes(KNOWN[id]) if change.chosen]
+    return {change.setting: (change.before, change.after) for change in found}
+
+
+def test_changes_are_those_of_the_run_and_not_of_a_default():
+    assert chosen("logged-lr") == {"optim.lr": ("0.00355", "1e-5")}, "block was never at 0.001"
+    assert chosen("mytnano-long")["train.batch_windows"] == ("4", "16")
+    assert chosen("batch-8") == {"train.batch_windows": ("4", "8")}
+    assert chosen("dropout-4-epochs") == {"data.text_bytes": ("0", "262144")}
+    assert chosen("dropout-0.1-4-epochs") == {"model.dropout": ("0", "0.1")}
+    assert "FLOPs of tokenizers-8192" in chosen("tokenizers-512-flops")["train.train_bytes"][1]
+    for id, rung in KNOWN.items():
+        assert chosen(id) or rung.parent is None, id
+
+
+def test_arms_are_held_against_each_other_by_their_shared_seeds():
+    one, two = compare.of_shared_seeds(arm("logged-lr", [4.0]), arm("block", [3.0, 2.0]))
+    assert (one.mean(), two.mean()) == (4.0, 3.0)
+    assert compare.of_shared_seeds(None, two) == (None, two)
+
+
+def test_bigrams_are_counted_for_the_seed_that_learned():
+    learned = arm("bigram", [3.5, 3.6])
+    old = {"char_bigram": {"bpb": 3.4, "nats_per_token": 2.4}}
+    (first,) = compare.counted_bigrams(old, learned)
+    assert (first.seed, first.learned, first.counted) == (0, 3.5, 3.4)
+    new = {
+        "char_bigrams": [{"seed": n, "bpb": 3.4 + n / 10, "nats_per_token": 2} for n in (0, 1, 2)]
+    }
+    gaps = [each.learned - each.counted for each in compare.counted_bigrams(new, learned)]
+    assert gaps == pytest.approx([0.1, 0.1])
+    assert compare.counted_bigrams({}, learned) == compare.counted_bigrams(new, None) == []
 
 
 def test_what_was_set_to_match_comes_after_what_was_chosen():

@@ -1,14 +1,18 @@
 """A group's section: its figure, its table, the origin of every rate, and what is left out."""
 
+import io
+import json
 import re
 
 import pytest
 from report_toys import make_folder
+from rich.console import Console
 
 from mytnano.designs.families import BASE
 from mytnano.designs.groups import WIDER_GROUPS, rate_of
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.files import atomic_write_json
+from mytnano.report import group_figures
 from mytnano.report.data import load_results
 from mytnano.report.explain import explain
 from mytnano.report.group_figures import tick
@@ -65,17 +69,21 @@ def test_extended_rungs_have_no_articles_of_their_own(html):
     assert articles == [BASE, f"{BASE}-cl100k"]
 
 
-def test_a_dot_for_every_seed_and_a_struck_one_for_what_failed(tmp_path):
+def test_a_dot_for_every_seed_and_a_struck_one_for_what_failed(tmp_path, monkeypatch):
+    marks, mark = [], group_figures.mark
+    monkeypatch.setattr(group_figures, "mark", lambda *given: marks.append(given) or mark(*given))
     statuses = {("positions-none", 0): "collapsed", ("positions-alibi", 1): "diverged"}
     results = load_results(folder_of(tmp_path, "positions", statuses=statuses))
     (view,) = group_views(results)
     svg = str(view["figure"])
-    # Six healthy dots; an unhealthy run is a ring and a stroke.
-    assert svg.count('stroke-width:0"') + svg.count("<use") >= 8
+    ids = [line["arm"].rung.id for line in view["rows"]]
+    struck = [ids[row] for _, _, row, healthy, _ in marks if not healthy]
+    assert len(marks) == 8 and sorted(struck) == ["positions-alibi", "positions-none"]
     assert "collapsed" in svg and "diverged" in svg
     lines = {line["arm"].rung.id: line for line in view["rows"]}
     assert lines["positions-alibi"]["arm"].mean() is None, "no survivor's mean"
-    assert all(pair.void for pair in lines["positions-none"]["pairs"][:1])
+    first, second = lines["positions-none"]["pairs"]
+    assert first.void and not second.void
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +126,38 @@ def test_both_views_of_the_tokenizers_and_the_same_run_in_both(views):
     assert ">dropout 0.1<" in str(views["dropout"]["figure"])
 
 
+def edited(folder, change):
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    for row in results["runs"]:
+        change(row, results)
+    atomic_write_json(path, results)
+    return load_results(folder)
+
+
+def test_equal_flops_are_those_of_the_size_that_the_text_supports(tmp_path):
+    ids = ["tokenizers-512", "tokenizers-2048", "tokenizers-512-flops", "tokenizers-byte-flops"]
+    flops = {"tokenizers-512": 3e12}
+    folder = make_folder(tmp_path, ids, run_folders=False)
+    results = edited(folder, lambda row, _: row.update(flops=flops.get(row["rung"], 5e12)))
+    (view,) = group_views(results)
+    others = {line["arm"].rung.id: line["other"] for line in view["rows"]}
+    assert others["tokenizers-byte-flops"] == "tokenizers-2048"
+    assert "equal FLOPs, those of 2,048 tokens" in str(view["figure"])
+
+
+def test_how_often_the_text_was_read_is_what_was_read(tmp_path):
+    folder = make_folder(tmp_path, [BASE, "dropout-0.1", "dropout-16-epochs"], run_folders=False)
+    (view,) = group_views(load_results(folder))
+    labels = [line["label"] for line in view["rows"]]
+    assert labels == ["dropout 0, read 1 x", "dropout 0.1, read 1 x", "dropout 0, read 16 x"]
+    small = lambda row, results: results["corpus"]["bytes"].update(train=2**18)
+    (view,) = group_views(edited(folder, small))
+    assert [line["label"] for line in view["rows"]][:2] == [
+        "dropout 0, read 4 x", "dropout 0.1, read 4 x",
+    ]  # fmt: skip
+
+
 def test_a_group_without_its_own_rungs_is_not_shown(tmp_path):
     results = load_results(make_folder(tmp_path, [BASE, "logged-final-init"], seeds=1))
     assert not any(was_run(results, group) for group in WIDER_GROUPS.values())
@@ -130,7 +170,10 @@ def test_what_was_not_run_is_named_and_the_rest_shown(tmp_path):
 
 
 def test_explain_shows_an_extended_rung():
-    assert explain("activations-relu") is not None
+    printed = io.StringIO()
+    Console(file=printed, width=100).print(explain("activations-relu"))
+    said = printed.getvalue()
+    assert "SwiGLU → relu" in said and "model.ffn" in said and "relu" in said
 
 
 def test_ticks():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,6 +15,8 @@ from report_toys import SAMPLE, make_folder
 from mytnano.designs.rungs import CORE, RUNGS
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
+from mytnano.kept import write_kept
+from mytnano.measure import status
 from mytnano.report.data import load_results
 from mytnano.report.html import page, render, write_report
 
@@ -210,6 +213,67 @@ def test_a_device_that_does_not_tell_its_memory(few):
     assert "Cost of attention" in write_report(few).read_text(encoding="utf-8")
 
 
+def test_rungs_outside_the_core_are_shown_once_and_not_called_the_lowest(tmp_path):
+    parsed = Page(write_report(make_folder(tmp_path / "a", ["activations-relu"])).read_text())
+    assert "Beyond the ladder" in parsed.text and "rung-activations-relu" in parsed.ids
+    assert "No core rung was run." in parsed.text and "No rung was run." not in parsed.text
+    logged = ["logged-two-blocks", "logged-dropout"]
+    parsed = Page(write_report(make_folder(tmp_path / "b", logged)).read_text())
+    assert len(parsed.ids) == len(set(parsed.ids)) and "rung-logged-dropout" in parsed.ids
+    assert "has the lowest mean" not in parsed.text
+    parsed = Page(write_report(make_folder(tmp_path / "c", ["mytnano", "sizes-small"])).read_text())
+    assert "has the lowest mean" not in parsed.text
+    parsed = Page(write_report(make_folder(tmp_path / "d", ["rope", "mytnano"])).read_text())
+    assert "has the lowest mean of the core rungs" in parsed.text
+
+
+def test_what_the_best_costs_and_knows_is_said(tmp_path):
+    folder = make_folder(tmp_path, ["rope", "mytnano", "mytnano-cl100k"], run_folders=False)
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["runs"]:
+        row["test_bpb"] -= row["rung"] == "mytnano-cl100k"
+        row["flops"] = 2e12 if row["rung"] == "mytnano-cl100k" else 1e12
+    atomic_write_json(folder / "results.json", results)
+    text = Page(render(load_results(folder))).text
+    assert "with 2.0 times the training FLOPs of mytnano and" in text
+    assert "merges of cl100k_base were learned from other text" in text
+    assert "Among the 2 core rungs within 10 % of the training FLOPs" in text
+
+
+def test_a_page_that_shows_more_is_not_replaced_without_a_word(few):
+    whole = write_report(few).read_bytes()
+    assert b"runs were not there" not in whole
+    shutil.rmtree(few / "runs")
+    with pytest.raises(UserError, match=r"the folders of 10 of 10 runs are missing .* --force"):
+        write_report(few)
+    assert (few / "report.html").read_bytes() == whole
+    said = []
+    write_report(few, force=True, say=said.append)
+    assert said == [f"the folders of 10 of 10 runs are missing in {few}, and with them their "
+                    "curves and samples"]  # fmt: skip
+    poorer = (few / "report.html").read_bytes()
+    assert write_report(few).read_bytes() == poorer and b"runs were not there" in poorer
+
+
+def test_a_run_without_a_score_has_its_mark(tmp_path):
+    statuses = {("average", 0): "diverged", ("average", 1): "diverged"}
+    results = load_results(make_folder(tmp_path / "a", ["bigram", "average"], statuses=statuses))
+    svg = page(results)["ladder_figure"]
+    alone = load_results(make_folder(tmp_path / "b", ["bigram"]))
+    assert svg.count("var(--warn)") > page(alone)["ladder_figure"].count("var(--warn)") + 1
+
+
+def test_definitions_and_captions_are_those_of_the_code_and_the_files(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, ["pre-norm"], seeds=1)
+    write_kept(folder / "attention.json", None, json.loads((folder / "attention.json").read_text()))
+    monkeypatch.setattr(status, "IGNORES", (0.0625, 0.0078125))
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "by under 0.0625 bits beside a unigram, 0.0078125 beside a bigram" in text
+    assert "checksum" not in text and "minutes" not in text
+    assert "1 of the 71 runs of this budget are here; not run: core (41 of 42 runs)" in text
+    assert "no loss of a model that has learned anything" in text
+
+
 def test_no_runs_at_all(tmp_path):
     text = Page(write_report(make_folder(tmp_path, [])).read_text(encoding="utf-8")).text
     assert "No rung was run." in text
@@ -219,7 +283,7 @@ def test_what_is_not_comparable_says_so(tmp_path):
     marked = make_folder(tmp_path / "smoke", FEW, comparable=False, run_folders=False)
     whole = make_folder(tmp_path / "quick", FEW, run_folders=False)
     assert "Not comparable." in write_report(marked).read_text(encoding="utf-8")
-    assert "65.5 kB" in Page(render(load_results(marked))).text
+    assert "the first 64 KiB of" in Page(render(load_results(marked))).text
     assert "Not comparable." not in write_report(whole).read_text(encoding="utf-8")
 
 

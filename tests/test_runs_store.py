@@ -154,9 +154,11 @@ def test_finished_runs_are_listed_without_the_rest(tmp_path):
     rot(make_run(tmp_path, "c"), "result.json")
     RunFolder(tmp_path / "runs" / "d", "abc").start()
     (tmp_path / "runs" / "file").touch()
-    runs, notes = finished_runs(tmp_path)
+    runs, damaged = finished_runs(tmp_path)
     assert [run.path.name for run in runs] == ["a", "b"]
-    assert notes == ["c is damaged (result.json does not match its checksum) and is left out"]
+    assert damaged == [(tmp_path / "runs" / "c", "result.json does not match its checksum")]
+    runs, damaged = finished_runs(tmp_path, without={"a", "c"})
+    assert [run.path.name for run in runs] == ["b"] and damaged == []
     assert (tmp_path / "runs" / "c" / "manifest.json").exists(), "reading moves nothing"
 
 
@@ -257,6 +259,12 @@ def test_a_stale_index_is_rebuilt(out):
     assert [row["folder"] for row in Index(out).rows()] == ["a", "b", "c"]
     rot(RunFolder(out / "runs" / "b"), "model.safetensors")
     assert [row["folder"] for row in Index(out).rows()] == ["a", "c"]
+
+
+def test_what_was_checked_is_not_read_again_for_the_index(out, monkeypatch):
+    rebuilds = count_rebuilds(monkeypatch)
+    Index(out).refresh([RunFolder(out / "runs" / name) for name in ("a", "b")])
+    assert Index(out).rows() == ROWS and rebuilds == []
 
 
 def test_an_index_in_a_folder_of_its_name_is_one_sentence(tmp_path):

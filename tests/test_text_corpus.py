@@ -1,6 +1,7 @@
 """Corpora: three splits that are fair, fingerprinted, and described."""
 
 import itertools
+import json
 import random
 import subprocess
 import sys
@@ -117,6 +118,10 @@ def test_test_file_is_all_of_the_test_text(book, tmp_path):
         assert corpus.validation
     copied = load(book, test_file=str(book))
     assert figures(copied)[0] == pytest.approx(90, abs=3)  # train and validation are in the test
+    assert any("are, whole, documents of the training text" in note for note in copied.notes)
+    path.write_bytes(prose(600))
+    with pytest.raises(UserError, match=r"the test file '.*held_out.txt' has \d+ bytes; at least"):
+        load(book, test_file=str(path))
     for absent in (str(tmp_path / "absent"), str(tmp_path)):
         with pytest.raises(UserError, match="test file"):
             load(book, test_file=absent)
@@ -144,6 +149,24 @@ def test_few_files_are_cut(tmp_path, count):
     corpus = load(tmp_path)
     assert all(len(part) >= 3 for part in parts(corpus))
     assert any("fewer than 30 documents" in note for note in corpus.notes)
+
+
+def test_copies_of_one_record_are_no_split_and_the_real_shares_are_told(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [f"record {n} {'x' * 900}" for n in range(62)] + ["the same " + "y" * 900] * 38
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    corpus = load(path)
+    assert corpus.train.count(lines[-1].encode()) == 38
+    (told,) = [note for note in corpus.notes if "by content hash" in note]
+    for name, part in zip(("train", "validation", "test"), parts(corpus), strict=True):
+        share = sum(map(len, part)) / sum(map(len, lines))
+        assert f"{name} {100 * share:.1f} %" in told
+
+
+def test_documents_too_short_for_a_passage_are_not_called_free_of_copies(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"line number {n}"}) + "\n" for n in range(3000)))
+    assert any("no passage of 64 bytes to compare" in note for note in load(path).notes)
 
 
 def test_one_dominant_file_is_cut(tmp_path):

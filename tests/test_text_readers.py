@@ -82,7 +82,7 @@ def test_folder_is_sorted_and_skips_hidden_binary_and_empty(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     source = read_source(str(tmp_path))
     assert source.documents == [b"zed", b"bee", b"\xff not UTF-8", b"one", b"two"]
-    assert source.bordered and source.notes == ["1 binary files were skipped, image.png first."]
+    assert source.bordered and source.notes == ["1 binary file was skipped: image.png."]
 
 
 def test_empty_folder(tmp_path):
@@ -98,11 +98,29 @@ def jsonl(tmp_path, *lines):
     return str(path)
 
 
-def test_jsonl_takes_text_or_the_first_string(tmp_path):
+def test_jsonl_takes_text(tmp_path):
     lines = [json.dumps({"id": 1, "title": "t", "text": text}) for text in ("é\u2028", "", "b")]
     assert read_source(jsonl(tmp_path, *lines, "")).documents == ["é\u2028".encode(), b"b"]
-    lines = ['{"id": 1, "good": "x", "bad": "y"}', "", '{"bad": "v", "good": "u"}']
-    assert read_source(jsonl(tmp_path, *lines)).documents == [b"x", b"u"]
+    source = read_source(jsonl(tmp_path, b'\xef\xbb\xbf{"text":\r "a"}\r', '{"text": "b"}'))
+    assert source.documents == [b"a", b"b"] and not source.notes, "neither BOM nor CR is a border"
+
+
+@pytest.mark.parametrize(
+    ("lines", "documents", "note"),
+    [
+        (['{"id": "7", "content": "x"}'], [b"x"], "'content' of 1 records was read."),
+        (['{"id": "no. 7", "body": "long text"}'], [b"long text"], "'body' of 1 records was read."),
+        (
+            ['{"id": "12345678", "text": null}', '{"id": "9", "text": "t"}', '{"id": "long one"}'],
+            [b"t"],
+            "'text' of 1 records was read; 2 without it were skipped.",
+        ),
+        (['{"good": "xyz", "bad": "y"}', "", '{"bad": "v"}'], [b"xyz"], "1 without it were"),
+    ],
+)
+def test_jsonl_takes_the_field_that_holds_the_text_and_says_which(tmp_path, lines, documents, note):
+    source = read_source(jsonl(tmp_path, *lines))
+    assert source.documents == documents and note in source.notes[0]
 
 
 def test_jsonl_keeps_invalid_bytes_and_lone_surrogates(tmp_path):
@@ -111,8 +129,7 @@ def test_jsonl_keeps_invalid_bytes_and_lone_surrogates(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "second, message",
-    [("{", "line 2 is not JSON"), ("[1]", "line 2 has no string 'text'"), ('{"a": "b"}', "line 2")],
+    "second, message", [("{", "line 2 is not JSON"), ("[1]", "line 2 is not a JSON object")]
 )
 def test_jsonl_errors_name_the_line(tmp_path, second, message):
     with pytest.raises(UserError, match=message):
@@ -120,7 +137,7 @@ def test_jsonl_errors_name_the_line(tmp_path, second, message):
 
 
 def test_jsonl_without_strings(tmp_path):
-    with pytest.raises(UserError, match="line 1 has no string field"):
+    with pytest.raises(UserError, match="no column of strings"):
         read_source(jsonl(tmp_path, '{"a": 1}'))
 
 
@@ -131,8 +148,12 @@ def test_parquet(tmp_path):
     path = str(tmp_path / "a.parquet")
     text = pyarrow.array(["é", None, "", "b"], pyarrow.large_string())
     parquet.write_table(pyarrow.table({"id": ["1"] * 4, "text": text}), path)
-    assert read_source(path).documents == ["é".encode(), b"b"]
-    parquet.write_table(pyarrow.table({"n": [1, 2], "body": ["x", "y"]}), path)
+    source = read_source(path)
+    assert source.documents == ["é".encode(), b"b"] and "1 without it" in source.notes[0]
+    columns = {"id": ["1", "2"], "body": ["a long text", "and another"]}
+    parquet.write_table(pyarrow.table(columns), path)
+    assert read_source(path).documents == [b"a long text", b"and another"]
+    parquet.write_table(pyarrow.table(columns | {"content": ["x", "y"]}), path)
     assert read_source(path).documents == [b"x", b"y"]
     parquet.write_table(pyarrow.table({"n": [1, 2]}), path)
     with pytest.raises(UserError, match="no column of strings"):
@@ -178,6 +199,13 @@ def test_hub_streams_up_to_its_limit(monkeypatch):
     assert calls == [("some/name", "config", "train", True)]
     assert source.documents == [b"x" * 30] * 4 and len(taken) == 4
     assert "first 120 bytes" in source.notes[0]
+
+
+def test_hub_looks_for_the_field_that_holds_the_text(monkeypatch):
+    rows = [{"id": "1", "text": None}, {"id": "2", "text": "a"}, {"id": "3", "text": "b"}]
+    fake_hub(monkeypatch, rows)
+    source = read_source("hf:x")
+    assert source.documents == [b"a", b"b"] and "1 without it" in source.notes[1]
 
 
 def test_hub_errors_are_one_sentence(monkeypatch):

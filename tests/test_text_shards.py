@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -165,6 +166,21 @@ def test_processes_make_the_same_shards_and_only_what_is_missing(corpus, tmp_pat
     assert again == alone and fresh == ["train-00001", "train-00002"]
 
 
+def test_a_killed_process_is_a_sentence_and_what_is_finished_stays(corpus, tmp_path):
+    out = tmp_path / "s"
+
+    def kill(_):
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(UserError, match="killed, perhaps for memory: run the same command again"):
+        build_shards(request(corpus, out, "byte"), 1, kill)
+    there = {path.stem for path in out.glob("*.json")} - {"plan"}
+    manifest, fresh = made(corpus, out, tokenizer="byte")
+    assert there and fresh and not there & set(fresh)
+    assert manifest == made(corpus, tmp_path / "other", tokenizer="byte")[0]
+
+
 def test_a_damaged_shard_is_refused_and_then_mended(corpus, tmp_path):
     out = tmp_path / "s"
     manifest, _ = made(corpus, out)
@@ -243,6 +259,8 @@ def test_refusals_of_the_command(corpus, tmp_path):
         made(tmp_path / "nowhere", tmp_path / "t")
     with pytest.raises(UserError, match="unknown tokenizer"):
         made(corpus, tmp_path / "u", tokenizer="bpe")
+    with pytest.raises(UserError, match="unknown tokenizer"):
+        made(corpus, tmp_path / "long", tokenizer="a" * 300)
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "mine.bin").write_bytes(b"1")
     with pytest.raises(UserError, match="something else"):
@@ -400,7 +418,6 @@ def test_memory_stays_flat(tmp_path):
     measured = json.loads(done.stdout)
     assert measured["mapped_bytes"] >= 3 * measured["set_bytes"] > 3 * 0.19e9
     assert measured["resident_growth_bytes"] < 0.6 * measured["set_bytes"]
-    assert measured["tokens_per_second"] > 100_000  # a loose bound; the script measures it
 
 
 def test_the_largest_shard_is_refused(corpus, tmp_path, monkeypatch):

@@ -51,6 +51,16 @@ def test_hash_split_meets_its_shares_in_bytes():
     assert sum(map(len, without_test.validation)) / total == pytest.approx(0.1, abs=0.003)
 
 
+def test_copies_that_would_fill_a_split_train():
+    documents = some_documents(62, low=1000, high=1001)
+    for seed in range(4):  # whatever their hash
+        copy = bytes([seed]) * 1000
+        split = split_by_hash([*documents, *[copy] * 38])
+        assert split.train.count(copy) == 38
+        sizes = [len(part) for part in parts(split)]
+        assert sizes == [80, 10, 10]
+
+
 def test_hash_split_respects_groups_and_strata():
     documents = some_documents(400)
     groups = [index // 2 for index in range(400)]
@@ -108,7 +118,8 @@ def test_shared_passages_measures_planted_copies():
     assert measured[0] == 0.0
     assert measured[1] == pytest.approx(0.25, abs=0.05)
     assert measured[2] == 1.0
-    assert measured[3] == 0.0
+    assert measured[3] is None, "nothing to compare is not nothing in common"
+    assert splits.shared_documents([b"a", b"b", b"a"], [b"a", b"ab"]) == 2
 
 
 def test_passages_do_not_cross_documents():

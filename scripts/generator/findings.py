@@ -12,9 +12,6 @@ from mytnano.report.figures import BASELINE_NAMES
 FINAL = "mytnano"
 """The rung that the log ends with, whose vocabulary is learned from the ladder's own text."""
 
-NEAR_FLOPS = 0.1
-"""Rungs within this share of the final model's FLOPs are said to cost as much."""
-
 
 def findings(project: Project, budget: str) -> str:
     """What the numbers say about the questions that the ladder is asked most."""
@@ -60,13 +57,12 @@ def _lowest(best: Arm | None, final: Arm | None) -> str:
     said = f"Lowest mean of the healthy core rungs: `{best.rung.id}`, {_scored(best)}"
     if final is None or best is final:
         return f"{said}."
-    flops, params = (
-        (best.mean(name) or 0) / (final.mean(name) or 1) for name in ("flops", "params")
-    )
-    return (
+    flops, params = compare.cost_beside(best, final)
+    text = (
         f"{said}, with {flops:.1f} times the training FLOPs of `{FINAL}` and {params:.1f} times "
-        "its parameters."
+        "its parameters"
     )
+    return f"{text}; {compare.OTHER_TEXT}." if compare.knows_other_text(best) else f"{text}."
 
 
 def _scored(arm: Arm) -> str:
@@ -97,31 +93,33 @@ def _long(results: Results, arm: Arm) -> str:
 
 
 def _learned_bigram(results: Results) -> str:
-    arm, closed = results.arms.get("bigram"), results.baselines.get("char_bigram") or {}
-    learned, target = arm.mean() if arm else None, closed.get("bpb")
-    if learned is None or target is None:
+    """Seed by seed: each seed reads other pairs of characters."""
+    arm = results.arms.get("bigram")
+    found = compare.counted_bigrams(results.baselines, arm)
+    if arm is None or not found:
         return ""
-    return (
-        f"The learned bigram scores {words.number(learned)} BPB, the bigram counted from the same "
-        f"pairs of characters {words.number(target)}: {words.signed(learned - target)}."
+    pairs = ", ".join(
+        f"{words.number(each.learned)} against {words.number(each.counted)} "
+        f"({words.signed(each.learned - each.counted)}, seed {each.seed})"
+        for each in found
     )
+    text = f"The learned bigram against the one counted from the same pairs of characters: {pairs}."
+    if len(found) < len(arm.runs):
+        left = words.listed(
+            [str(s.seed) for s in arm.runs if s.seed not in {f.seed for f in found}]
+        )
+        text += f" The pairs of seed {left} were not counted."
+    return text
 
 
 def _equal_flops(results: Results) -> str:
     final = results.arms.get(FINAL)
-    flops = final.mean("flops") if final else None
-    if flops is None:
-        return ""
-    near = [
-        arm
-        for arm in results.group("core")
-        if abs((arm.mean("flops") or 0) - flops) <= NEAR_FLOPS * flops
-    ]
+    near = compare.of_equal_cost(results.group("core"), final) if final else []
     lowest = compare.lowest(near)
     if lowest is None:
         return ""
     ids = words.listed([f"`{arm.rung.id}`" for arm in near])
-    share = f"{100 * NEAR_FLOPS:g} %"
+    share = f"{100 * compare.NEAR_FLOPS:g} %"
     return (
         f"Among the core rungs within {share} of the training FLOPs of `{FINAL}` ({ids}), the "
         f"lowest mean is that of `{lowest.rung.id}`."

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from generator.tables import Project, bullets, conditions, paragraphs, plain, table
+from generator.tables import Project, bullets, conditions, older, paragraphs, plain, table
 from mytnano import words
-from mytnano.config import SEMANTICS
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS
 from mytnano.report.figures import BASELINE_NAMES, ladder_figure, short_tokenizer
+from mytnano.report.planned import coverage
 from mytnano.report.scaling_figures import PATHS, depth_cells, depth_score
 from mytnano.svg import standalone
 
@@ -43,23 +41,22 @@ def absent(budget: str) -> str:
 
 
 def about(results: Results) -> str:
-    """Corpus, budget and conditions, in two sentences."""
+    """Corpus, budget, what of it was not run, and conditions."""
     budget, corpus = results.budget, results.corpus
     size = f", {budget['train_bytes'] / 2**20:g} MiB of training text a run" if budget else ""
     alarm = "" if results.comparable else " **Not comparable: only a part of the test text.**"
     where = f"Corpus `{corpus.get('name')}`, budget `{budget.get('name')}`{size}.{alarm}"
+    where += _coverage(results)
     return f"{where} {conditions(results.environment)}{older(results.environment)}"
 
 
-def older(environment: dict[str, Any]) -> str:
-    """A sentence if the numbers of a run have moved since these were made; else nothing."""
-    semantics = environment.get("semantics", 1)  # the first results did not record it
-    if semantics == SEMANTICS:
+def _coverage(results: Results) -> str:
+    """How many of the budget's runs there are, where some are missing."""
+    found = coverage(results)
+    if found is None or found.made == found.planned:
         return ""
-    return (
-        f" Made by an earlier version (`SEMANTICS` {semantics}, now {SEMANTICS}): CHANGELOG.md "
-        "says what has moved since."
-    )
+    missing = ", ".join(found.missing)
+    return f" {found.made} of {found.planned} runs of this budget; not run: {missing}."
 
 
 def headline_figure(project: Project, budget: str) -> str | None:
@@ -162,7 +159,7 @@ def log(project: Project, budget: str) -> str:
 def _log_row(arm: Arm) -> list[str]:
     claim = compare.claim(arm.rung)
     assert claim is not None and arm.rung.logged is not None
-    unit = f"per {claim.unit}" if claim.unit else "(impossible per character)"
+    unit = f"per {claim.unit}" if claim.unit else compare.ABOVE_GUESSING
     token = compare.token_unit(short_tokenizer(arm.runs[0].row.get("tokenizer") or ""))
     return [
         arm.rung.logged.name,
@@ -182,12 +179,14 @@ def defects(project: Project, budget: str) -> str:
     rows = []
     for defect in DEFECTS:
         arms = [results.arms.get(id) if results else None for id in (defect.as_logged, defect.fair)]
+        arms = compare.of_shared_seeds(*arms)
         scores = [
             f"`{id}`" + (f" {struck(words.number(arm.mean()), arm.healthy)}" if arm else "")
             for id, arm in zip((defect.as_logged, defect.fair), arms, strict=True)
         ]
-        rows.append((f"**{defect.title}.** {defect.text}", *scores))
-    listing = table(("defect", "as logged, BPB", "fair, BPB"), rows)
+        seeds = ", ".join(str(run.seed) for run in arms[0].runs) if all(arms) else None
+        rows.append((f"**{defect.title}.** {defect.text}", *scores, seeds))
+    listing = table(("defect", "as logged, BPB", "fair, BPB", "seeds that both have"), rows)
     return paragraphs(listing, about(results) if results else absent(budget))
 
 

@@ -33,6 +33,8 @@ def _change_lines(rung: Rung) -> Iterable[str]:
         return
     parent = RUNGS[rung.parent]
     for change in compare.changes(rung):
+        if not change.chosen:
+            continue
         help = f" ({plain(change.help)})" if change.help else ""
         yield (
             f"`{change.setting}`: {change.before} → {change.after}, from "
@@ -44,7 +46,7 @@ def _source_lines(rung: Rung) -> Iterable[str]:
     if rung.paper:
         yield f"Source: {rung.paper}."
     if claim := compare.claim(rung):
-        unit = f"nats per {claim.unit}" if claim.unit else "nats, impossible per character"
+        unit = f"nats per {claim.unit}" if claim.unit else f"nats {compare.ABOVE_GUESSING}"
         accuracy = f", accuracy {words.percent(claim.accuracy)}" if claim.accuracy else ""
         said = f": “{claim.text}”" if claim.text else ""
         yield f"The log, “{rung.logged.name}”: {claim.loss:.4f} {unit}{accuracy}{said}."

@@ -59,7 +59,7 @@ def ladder(
     fleet: Fleet = "auto",
     tune: Annotated[
         bool,
-        typer.Option("--tune", help="First repeat the vocabulary and learning-rate sweeps."),
+        typer.Option("--tune", help="First tune what these rungs use: rates, and the vocabulary."),
     ] = False,
     plan: PlanOnly = False,
     more: Annotated[
@@ -109,11 +109,18 @@ def explain(
     Console().print(explained(rung, out))
 
 
-def report(out: Annotated[Path, typer.Argument(help="A ladder's folder.")]) -> None:
+def report(
+    out: Annotated[Path, typer.Argument(help="A ladder's folder.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also over a page that shows more than this one would.")
+    ] = False,
+) -> None:
     """Write report.html again from the results in a ladder's folder."""
     from mytnano.report.html import write_report
 
-    tell(Console(), f"report: {write_report(out)}")
+    console = Console()
+    path = write_report(out, force, lambda sentence: tell(console, sentence))
+    tell(console, f"report: {path}")
 
 
 def bench(

@@ -57,6 +57,12 @@ class Budget:
         return self.test_bytes == 0
 
 
+def text_size(count: float) -> str:
+    """An amount of training text: ``256 KiB``, ``40 MiB``."""
+    large = count >= 0.9995 * MIB
+    return f"{count / MIB:.3g} MiB" if large else f"{count / 1024:.3g} KiB"
+
+
 EVERY_GROUP = ("core", "as-logged", "depth")
 
 BUDGETS = {

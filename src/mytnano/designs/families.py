@@ -29,7 +29,8 @@ VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16_384, 30_720)
 """Of a trained BPE; the last is the largest multiple of 1,024 that the embedded corpus supports,
 which has pairs for 31,716 tokens."""
 MIDDLE = "tokenizers-8192"
-"""The rung whose training FLOPs the others of its group are also given."""
+"""The rung whose training FLOPs the others of its group are also given; on a text that supports no
+vocabulary of its size, the largest below it, see :func:`stand_ins`."""
 
 FFN_FACTORS = (1, 2, 3, 5, 6)
 BATCHES = (1, 2, 8, 16, 32)
@@ -85,9 +86,15 @@ def tokenizers() -> Iterable[Rung]:
             continue
         yield Rung(
             f"tokenizers-{name}-flops", f"{name} tokens, equal FLOPs", parent, unchanged,
-            "The same vocabulary with as many bytes as the FLOPs of bpe:8192 pay for.", paper,
+            "The same vocabulary with as many bytes as the FLOPs of the middle one pay for.", paper,
             group="tokenizers", code=("measure.flops.training_flops",), equal_flops=MIDDLE,
         )  # fmt: skip
+
+
+def stand_ins(middle: str) -> list[str]:
+    """The rungs that may stand for the middle vocabulary, itself first and then smaller ones."""
+    group, _, most = middle.rpartition("-")
+    return [f"{group}-{n}" for n in sorted(VOCABULARIES, reverse=True) if n <= int(most)]
 
 
 def unchanged(config: RunConfig) -> RunConfig:

@@ -7,6 +7,7 @@ trains a group; a verdict is the lab's, so a group names the lab's questions abo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from mytnano.designs.rung import Rung
 
 Place = Callable[[Rung, dict[str, Any], dict[str, Any]], float]
 """Where a rung stands on the axis: from the rung, a row of its results, and its model settings."""
+
+PASSES = "passes"
+"""How often the run read its text, which the report adds to the row, see :func:`passes`."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ WIDER_GROUPS = {
         Group(
             "tokenizers", "Tokenizers", "How large should the vocabulary be?",
             "Left: every vocabulary reads the same bytes. Right: each reads as many bytes as the "
-            "training FLOPs of bpe:8192 pay for, in a run of its own whose schedule is complete, "
-            "so that no point is taken from the middle of another's.",
+            "training FLOPs of bpe:8192 pay for, or of the largest size below it that the text "
+            "supports, in a run of its own whose schedule is complete, so that no point is taken "
+            "from the middle of another's.",
             {**_TOKENIZERS, **_EQUAL_FLOPS},
             Axis("ids of the vocabulary", lambda rung, row, model: row["vocab_size"]),
             verdicts=("tokenizer", "cl100k"),
@@ -160,7 +165,7 @@ WIDER_GROUPS = {
             "dropout", "Dropout and epochs", "Does dropout pay when the text is read again?",
             f"{_EQUAL_BYTES} What differs is how many of them are new: all, a 4th, a 16th.",
             {id: f"{line}, read {n} x" for id, (line, n) in _DROPOUT.items()},
-            Axis("times that the text is read", lambda rung, row, model: rung.epochs),
+            Axis("times that the text is read", lambda rung, row, model: row[PASSES]),
             lines={id: line for id, (line, _) in _DROPOUT.items()},
             verdicts=("dropout", "dropout-epochs"),
         ),
@@ -208,6 +213,19 @@ WIDER_GROUPS = {
     )
 }  # fmt: skip
 """Name -> group."""
+
+
+def passes(rung: Rung, read: float, budget_bytes: float, split: float | None) -> float:
+    """How often a run read its text, to two digits; a text of which it read a part, once.
+
+    Args:
+        read: bytes that it read, repeats counted.
+        budget_bytes: of the run; one of n epochs has an n-th of them to read.
+        split: bytes of the training split, if known.
+    """
+    part = budget_bytes / rung.epochs if rung.epochs > 1 else math.inf
+    text = min(part, split or math.inf)
+    return max(1.0, float(f"{read / text:.2g}"))
 
 
 def members_of(group: Group) -> list[str]:

@@ -137,8 +137,8 @@ CORE = [
     ),
     Rung(
         "bpe", "characters -> trained BPE", "pre-norm", tokenizer(BEST_BPE),
-        "A byte-pair vocabulary trained on this text, of the size that validates best, which is "
-        "the largest that was tried.",
+        "A byte-pair vocabulary trained on this text, of the size that validated best among those "
+        "tried, or the largest below it that the text supports.",
         "Sennrich et al. 2016; Tao et al. 2024",
         code=("text.bpe",),
     ),
@@ -158,7 +158,9 @@ CORE = [
     ),
     Rung(
         "flash", "explicit -> flash attention", "swiglu", model(kernel="flash"),
-        "The same function without the T x T matrix in memory.",
+        "The fused kernel, for which the T x T matrix is never whole in memory. On a CPU, windows "
+        "of up to 64 tokens take the explicit path, so there this row repeats swiglu bit for bit; "
+        "what the kernel is worth is in the cost of attention.",
         "Dao et al. 2022",
         Logged("Flash Attention", 7.9606, None, "Identical performance, huge speed/memory gain"),
         code=("model.attention.fused_attention",),
@@ -309,11 +311,17 @@ def select(names: list[str]) -> list[Rung]:
 
 
 def difference(id: str) -> dict[str, tuple[object, object]]:
-    """What a rung changes: ``section.field`` -> (parent's value, its value); root: nothing."""
+    """What a rung's design changes: ``section.field`` -> (parent's value, its value).
+
+    Nothing for the root. What it changes of the run is in :mod:`mytnano.designs.changes`.
+    """
     parent = KNOWN[id].parent
-    if parent is None:
-        return {}
-    before, after = design(parent).model_dump(), design(id).model_dump()
+    return config_difference(design(parent), design(id)) if parent else {}
+
+
+def config_difference(one: RunConfig, other: RunConfig) -> dict[str, tuple[object, object]]:
+    """``section.field`` -> (value in one, value in the other) of every setting that differs."""
+    before, after = one.model_dump(), other.model_dump()
     return {
         f"{section}.{name}": (before[section][name], value)
         for section in after

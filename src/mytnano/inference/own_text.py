@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from mytnano.config import DataConfig
 from mytnano.errors import UserError
+from mytnano.text.cache import digest
 from mytnano.text.corpus import Corpus, load_corpus
-from mytnano.text.files import digest
 from mytnano.text.readers import existing_path
 from mytnano.text.shard_corpus import shard_folder
 from mytnano.text.shards import PREFIX, read_manifest
@@ -100,6 +100,11 @@ def trained_on(data: DataConfig, documents: Sequence[bytes]) -> str:
     except UserError:
         return f"{unknown}is not where it was, or has changed."
     (share,) = shared_passages([documents], first_bytes(own.train, data.text_bytes))
+    if share is None:
+        return (
+            f"This text has no passage of {SHINGLE} bytes to compare with the text that this run "
+            "was trained on."
+        )
     return (
         f"{share:.2%} of the {SHINGLE}-byte passages of this text also occur in the text that this "
         "run was trained on."

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mytnano.config import DataConfig, RunConfig
-from mytnano.designs.budgets import WHOLE_TEXT, Budget, apply
+from mytnano.designs.budgets import WHOLE_TEXT, Budget, text_size
+from mytnano.designs.changes import budgeted
+from mytnano.designs.families import stand_ins
 from mytnano.designs.rates import BYTES_EXPONENT, learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, KNOWN, Rung, design
 from mytnano.errors import UserError
@@ -23,6 +25,9 @@ from mytnano.training.matching import run_flops, with_flops
 from mytnano.training.text import prepare, read_corpus, resolve
 
 SMALLEST_BPE = 512
+EPOCHS_GROUP = "dropout"
+"""Group whose rungs are named by how often they read their text."""
+
 CACHE = "cache"
 """Folder of tokenizers and token ids inside an output folder."""
 
@@ -62,6 +67,11 @@ class Where:
     def corpus(self) -> Corpus:
         return read_corpus(**self.text)
 
+    @property
+    def train_bytes(self) -> int:
+        """Bytes of the training split."""
+        return sum(map(len, self.corpus.train))
+
 
 def cell(
     rung: Rung,
@@ -83,10 +93,47 @@ def cell(
     config = placed(with_best_bpe(config, rung, where), budget, rung, where, say)
     if rung.equal_flops is None:
         return config
-    middle = cell(KNOWN[rung.equal_flops], budget, seed, where)
+    middle = cell(middle_of(rung, budget, where), budget, seed, where)
     config = with_flops(config, run_flops(middle))
     rate *= (config.train.train_bytes / size) ** BYTES_EXPONENT
     return config.but(optim={"lr": float(f"{rate:.3g}")})
+
+
+def middle_of(rung: Rung, budget: Budget, where: Where) -> Rung:
+    """The rung whose FLOPs another is given: the one that it names, or what stands in for it.
+
+    Raises:
+        UserError: the text supports no trained vocabulary.
+    """
+    able = (KNOWN[id] for id in stand_ins(rung.equal_flops or rung.id))
+    return next(each for each in able if not _unsupported(each, budget, where))
+
+
+def unsuited(rung: Rung, budget: Budget, where: Where) -> str:
+    """Why the text does not suit a rung that its name would then misrepresent; else empty.
+
+    Raises:
+        UserError: the text supports no trained vocabulary.
+    """
+    if sentence := _unsupported(rung, budget, where):
+        return sentence
+    if rung.equal_flops and rung.parent == (middle := middle_of(rung, budget, where)).id:
+        return f"{middle.id} is itself the one whose FLOPs the others are given"
+    part = budget.bytes_of(rung.group) // rung.epochs
+    if rung.group == EPOCHS_GROUP and part >= where.train_bytes:
+        return (
+            f"it is to read {text_size(part)} of text {counted(rung.epochs, 'time')}, and the "
+            f"training text has {text_size(where.train_bytes)}"
+        )
+    return ""
+
+
+def _unsupported(rung: Rung, budget: Budget, where: Where) -> str:
+    """Why the text does not support the very vocabulary of a rung that is about its size."""
+    if rung.group != WHOLE_TEXT:
+        return ""
+    data = budgeted(design(rung.id), rung, budget).data.but(**where.text)
+    return supported_tokenizer(data, where.cache)[1].partition(";")[0]
 
 
 def with_best_bpe(config: RunConfig, rung: Rung, where: Where) -> RunConfig:
@@ -109,11 +156,7 @@ def placed(
     """A rung's config under a budget, on this text and machine, resolved; ``say`` as in
     :func:`cell`."""
     machine = {"precision": where.precision, "device": where.device}
-    config = apply(config, budget, rung.group).but(data=where.text, train=machine)
-    if rung.batch_windows is not None:
-        config = config.but(train={"batch_windows": rung.batch_windows})
-    if rung.epochs > 1:
-        config = config.but(data={"text_bytes": config.train.train_bytes // rung.epochs})
+    config = budgeted(config, rung, budget).but(data=where.text, train=machine)
     supported, sentence = supported_tokenizer(config.data, where.cache)
     if sentence:
         say(sentence)
@@ -142,6 +185,11 @@ def supported_tokenizer(data: DataConfig, cache: Path) -> tuple[str, str]:
                 "rungs that train no vocabulary with --rungs"
             ) from None
         return f"bpe:{size}", f"{error}; bpe:{size} is used instead"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def job(rung: Rung, config: RunConfig, where: Where, speed: float) -> Job:

@@ -8,7 +8,7 @@ follow: in another, every finished run would be another run, and made again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pydantic
@@ -20,6 +20,7 @@ from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.ladder.fleets import choose_fleet
 from mytnano.runs.store import finished_runs, run_folders
 from mytnano.training.precision import choose_precision
+from mytnano.training.text import read_corpus
 
 FILE = "ladder.json"
 
@@ -80,6 +81,7 @@ def settle(
     fleet = choose_fleet(fleet, device, precision)
     shared = Shared(budget, *text, fingerprint, device, precision, fleet)
     if found is not None:
+        shared = _as_begun(out, found, shared)
         _check(out, found, shared)
     write_kept(out / FILE, None, asdict(shared))
     return shared
@@ -113,6 +115,31 @@ def _recover(out: Path, budget: str) -> Shared | None:
         fleet = any(each.config()["train"].get("fleet") for each in runs)
         return Shared(budget, *text, train.device, train.precision, "on" if fleet else "off")
     return None
+
+
+def _as_begun(out: Path, found: Shared, wanted: Shared) -> Shared:
+    """The same text by the name that the runs have for it, if it has another one now.
+
+    The name is part of a run's hash, and what its process opens.
+
+    Raises:
+        UserError: the text is the same, but its name of then is no text here.
+    """
+    then, now = ((each.corpus, each.test_file) for each in (found, wanted))
+    same = (found.fingerprint, found.split) == (wanted.fingerprint, wanted.split)
+    if then == now or not same or (found.test_file is None) != (wanted.test_file is None):
+        return wanted
+    try:
+        read = read_corpus(found.corpus, found.split, found.test_file)
+    except UserError:
+        read = None
+    if read is None or read.fingerprint != found.fingerprint:
+        names = " and ".join(f"'{name}'" for name in then if name)
+        raise UserError(
+            f"the ladder in {out} calls its text {names}, which is not there from this folder: run "
+            "the command where it was begun, or choose another --out folder"
+        )
+    return replace(wanted, corpus=found.corpus, test_file=found.test_file)
 
 
 def _check(out: Path, found: Shared, wanted: Shared) -> None:

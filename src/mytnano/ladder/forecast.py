@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +12,27 @@ from rich.console import Console
 from mytnano.config import DataConfig, RunConfig
 from mytnano.environment import choose_device, count_workers, environment, one_thread_if
 from mytnano.errors import UserError
-from mytnano.ladder.cells import Where, labelled_job, work
-from mytnano.ladder.folder import Machine, settle
+from mytnano.kept import read_kept
+from mytnano.ladder.cells import Where, labelled_job
+from mytnano.ladder.folder import FILE, Machine, settle
 from mytnano.ladder.run import probe
-from mytnano.ladder.tune import rate, search
+from mytnano.ladder.sweep import SEEDS
+from mytnano.ladder.trials import Trials, trained
+from mytnano.ladder.tune import search
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning.law import Run
 from mytnano.planning.sizes import Ladder, Size, config_of, ladder_named, learning_rate
 from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import Tracker, progress_display
-from mytnano.runs.runner import run_jobs
+from mytnano.runs.progress import Tracker
+from mytnano.runs.store import run_folders
 from mytnano.terminal import sentences
+from mytnano.training.matching import run_flops
 from mytnano.training.text import read_corpus, resolve
 from mytnano.words import duration
 
-TUNING_SEED = 1000
-"""No run of the ladder has it: a choice made on a seed flatters that seed."""
+PREFIX = "forecast-"
+"""Of the budget's name in the folder, where ladders keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,17 @@ def make_runs(request: Request, console: Console) -> Made:
         )
     say = sentences(console)
     with folder_lock(request.out):
+        _check_budget(request.out, ladder.name)
         machine = Machine(device)
-        shared = settle(
-            request.out, f"forecast-{ladder.name}", data, corpus.fingerprint, machine, say
-        )
+        named = f"{PREFIX}{ladder.name}"
+        shared = settle(request.out, named, data, corpus.fingerprint, machine, say)
         where = Where(data, request.out, shared.precision, shared.device)
         speed = probe(where, say)
         bench = _Bench(ladder, where, count_workers(request.workers, device), speed, console)
         with one_thread_if(bench.workers == 0 and device == "cpu"):
             rates = bench.tuned()
             jobs = [
-                bench.job(size, count, learning_rate(ladder, size, count, rates), seed, "forecast")
+                bench.job(size, count, learning_rate(ladder, size, count, rates), seed)
                 for size, count in ladder.cells
                 for seed in range(ladder.seeds)
             ]
@@ -119,41 +123,40 @@ class _Bench:
         config = config_of(self.ladder, size, count, lr, seed).but(data=where.text, train=machine)
         return resolve(config, where.cache)
 
-    def job(self, size: Size, count: int, lr: float, seed: int, group: str) -> Job:
+    def job(self, size: Size, count: int, lr: float, seed: int) -> Job:
+        name = f"{_name(size, count)}-lr{lr:g}-s{seed}"
+        labels = {"rung": size.name, "group": "forecast"}
         config = self.config(size, count, lr, seed)
-        if group == "tuning":
-            config = config.but(train={"score_test": False})
-        name = f"{size.name}-{count // 1024}k-lr{lr:g}-s{seed}"
-        return labelled_job(
-            name, config, self.where, self.speed, {"rung": size.name, "group": group}
-        )
+        return labelled_job(name, config, self.where, self.speed, labels)
 
-    def train(self, jobs: list[Job]) -> dict[str, dict]:
+    def train(self, jobs: list[Job]) -> Mapping[str, dict]:
         """Job name -> result; the runs of one shape share compiled code."""
         groups = [list(group) for _, group in itertools.groupby(jobs, key=lambda job: job.rung)]
-        with progress_display(groups, max(1, self.workers), self.console) as show:
-            summary = run_jobs(groups, work, self.workers, 1, show)
-        if summary.failed:
-            raise UserError(f"{summary.failed[0].sentence}; without it there is no forecast")
-        return summary.results
+        return trained(groups, self.workers, self.console, "there is no forecast")
 
     def tuned(self) -> dict[Size, float]:
         """The rates of the sizes that are tuned, by the ladder's own rule."""
-        sizes = {size.name: size for size in self.ladder.tuned}
+        count = self.ladder.tuned_bytes
+        sizes = {_name(size, count): size for size in self.ladder.tuned}
+        config = lambda name, lr, seed: self.config(sizes[name], count, lr, seed)
+        trials = Trials(config, SEEDS, self.where, self.workers, self.speed, self.console, "tuning")
+        return {sizes[name]: found.lr for name, found in search([*sizes], trials.measure).items()}
 
-        def measure(wanted: list[tuple[str, int]]) -> dict[tuple[str, int], float]:
-            count = self.ladder.tuned_bytes
-            jobs = {
-                (name, exponent): self.job(
-                    sizes[name], count, rate(exponent), TUNING_SEED, "tuning"
-                )
-                for name, exponent in wanted
-            }
-            results = self.train(list(jobs.values()))
-            scores = {key: results[job.name]["validation_bpb"] for key, job in jobs.items()}
-            return {key: math.inf if bpb is None else bpb for key, bpb in scores.items()}
 
-        return {sizes[name]: found.lr for name, found in search(list(sizes), measure).items()}
+def _name(size: Size, count: int) -> str:
+    return f"{size.name}-{count // 1024}k"
+
+
+def _check_budget(out: Path, name: str) -> None:
+    """Raise UserError if the folder holds runs of another budget, or of a ladder."""
+    held = (read_kept(out / FILE) or {}).get("budget")
+    if held in (None, f"{PREFIX}{name}") or not run_folders(out):
+        return
+    kind = "a forecast" if held.startswith(PREFIX) else "a ladder"
+    raise UserError(
+        f"{out} holds {kind} with --budget {held.removeprefix(PREFIX)}, and this is a forecast "
+        f"with --budget {name}: choose another --out folder for it"
+    )
 
 
 def _run(job: Job, result: dict) -> Run:
@@ -163,4 +166,5 @@ def _run(job: Job, result: dict) -> Run:
     weights = count_weights(config.model)
     # As planned: what the windows of a seed really held differs by a thousandth or so.
     size = config.steps * config.train.batch_windows * config.data.window_bytes
-    return Run(weights.hidden + weights.head, size, result["test_bpb"], str(job.seed))
+    params = weights.hidden + weights.head
+    return Run(params, size, result["test_bpb"], str(job.seed), run_flops(config))

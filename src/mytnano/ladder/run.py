@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.designs.budgets import BUDGETS, MIB, Budget
-from mytnano.designs.groups import WIDER_GROUPS
+from mytnano.designs.budgets import BUDGETS, Budget
 from mytnano.designs.rungs import KNOWN, Rung, select
 from mytnano.environment import (
     check_precision,
@@ -22,30 +20,29 @@ from mytnano.environment import (
     one_thread_if,
 )
 from mytnano.errors import UserError
-from mytnano.ladder.attention_cost import FILE as ATTENTION
 from mytnano.ladder.attention_cost import attention_cost
-from mytnano.ladder.cells import Where, cell, job, work
+from mytnano.ladder.cells import Where, cell, counted, unsuited, work
 from mytnano.ladder.closed_form import baselines
 from mytnano.ladder.decode_speed import decode_speed
-from mytnano.ladder.estimate import START, closing_seconds
 from mytnano.ladder.fleets import check_fleet, run_jobs
 from mytnano.ladder.folder import Machine, settle
-from mytnano.ladder.group_rates import POINTS, planned, to_tune, tune_into, with_known_rates
+from mytnano.ladder.group_rates import planned, to_tune, tune_into, with_known_rates
+from mytnano.ladder.plan import announce, announce_sweeps, plan
 from mytnano.ladder.results import Results
 from mytnano.ladder.sweep import GROUP as SWEEP
-from mytnano.ladder.sweep import Sweep, sweep_into, swept
+from mytnano.ladder.sweep import Sweep, rates_used, sweep_into, swept
 from mytnano.ladder.table import print_table
 from mytnano.runs.index import Index
 from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
-from mytnano.runs.progress import Tracker, progress_display
-from mytnano.runs.store import MANIFEST, finished_runs
+from mytnano.runs.progress import progress_display
+from mytnano.runs.store import RunFolder, finished_runs
 from mytnano.terminal import sentences
 from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
-from mytnano.words import duration
+from mytnano.words import listed
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32`` or ``bf16``.
         workers: processes; None for one a core on a CPU, and none beside a GPU.
-        tune: repeat the sweeps on this corpus at this budget first, and use what they find.
+        tune: first tune the rates that these rungs use on this corpus at this budget, and the size
+            of the trained vocabulary if one of them has the best.
         fleet: ``auto``, ``on`` or ``off``: whether runs of one shape train together.
         plan_only: print the plan and train nothing.
     """
@@ -107,6 +105,7 @@ def climb(request: Request, console: Console) -> int:
             say(f"{corpus.name}: {note}")
         machine = Machine(request.device, request.precision, request.fleet)
         shared = settle(request.out, budget.name, data, corpus.fingerprint, machine, say)
+        data = data.but(corpus=shared.corpus, test_file=shared.test_file)
         fleet = shared.fleet == "on"
         where = Where(data, request.out, shared.precision, shared.device, fleet=fleet)
         speed = probe(where, say)
@@ -118,8 +117,11 @@ def climb(request: Request, console: Console) -> int:
         with one_thread_if((workers == 0 or fleet) and where.device == "cpu"):
             sweep = Sweep(where, budget, workers, speed, console)
             if request.tune:
-                sweep_into(sweep, conditions)
+                with console.status("tokenising the text"):
+                    announce_sweeps(sweep, rungs, say)
+                sweep_into(sweep, rungs, conditions)
             sweep = replace(sweep, where=swept(where))
+            tell_shipped(sweep.where, rungs, say)
             with console.status("tokenising the text"):
                 sweep = replace(sweep, where=with_known_rates(sweep))
                 groups = plan(rungs, budget, request.seeds, sweep.where, speed, say)
@@ -132,20 +134,36 @@ def climb(request: Request, console: Console) -> int:
             where = tune_into(sweep, wanted, conditions, say)
             if wanted:
                 groups = plan(rungs, budget, request.seeds, where, speed, say)
-            results = Results(request.out, budget, corpus, conditions)
-            add_earlier(results, groups, budget, where, say)
+            results = Results(request.out, budget, where.corpus, conditions)
+            earlier = add_earlier(results, groups, budget, where, say)
             summary = train(groups, workers, results, console)
         with console.status("closed-form baselines"):
-            known = baselines(where, budget)
+            known = baselines(where, budget, seeds_of("bigram", results.rows))
         with console.status("attention cost"):
             attention_cost(where, budget)
         with console.status("decoding speed"), one_thread_if(True):
             decode_speed(where, budget, results.rows)
-        Index(request.out).rows()
-    print_table(results.rows, known["full"], budget, console)
+        made = [RunFolder(each.job.folder) for each in summary.finished]
+        Index(request.out).refresh([*earlier, *made])
+    print_table(results.rows, known["budget"], budget, console)
     for failed in summary.failed:
         console.print(failed.sentence, style="red", highlight=False, markup=False, soft_wrap=True)
     return summary.exit_code
+
+
+def tell_shipped(where: Where, rungs: Sequence[Rung], say: Callable[[str], None]) -> None:
+    """Say which rates are not of this folder's sweep, if it has one that lacks some."""
+    missing = set((where.rates or {}).get("shipped", ()))
+    if ids := [id for id in rates_used(rungs) if id in missing]:
+        say(
+            f"not tuned in this folder, so at the shipped rate: {listed(ids)}; --tune with these "
+            "rungs tunes them"
+        )
+
+
+def seeds_of(rung: str, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """The seeds that a rung was run with."""
+    return [row["seed"] for row in rows if row["rung"] == rung]
 
 
 def known_budget(name: str) -> Budget:
@@ -166,135 +184,31 @@ def probe(where: Where, say: Callable[[str], None]) -> float:
     return speeds[where.precision]
 
 
-LION = "optimizers-lion"
-LONG = 1800.0
-"""Seconds above which a plan says what a first look would take."""
-
-
-def plan(
-    rungs: list[Rung],
-    budget: Budget,
-    seeds: int | None,
-    where: Where,
-    speed: float,
-    say: Callable[[str], None],
-) -> list[list[Job]]:
-    """One group of jobs per rung: its seeds.
-
-    Left out, and told, are rungs of an extended group whose optimizer is not installed, and those
-    that this text makes the same as another, as it supports no vocabulary of their size.
-    """
-    groups: list[list[Job]] = []
-    seen: dict[str, str] = {}
-    for rung in rungs:
-        if rung.id == LION and importlib.util.find_spec("lion_pytorch") is None:
-            say(f"{rung.id} is left out: it needs the package lion-pytorch (pip install it)")
-            continue
-        first = cell(rung, budget, 0, where, say)
-        same = seen.setdefault(first.hash, rung.id)
-        if same != rung.id and rung.group in WIDER_GROUPS:
-            say(f"{rung.id} is left out: on this text it is the same run as {same}")
-            continue
-        count = seeds or budget.seeds_of(rung.group)
-        configs = [first.but(train={"seed": seed}) for seed in range(count)]
-        groups.append([job(rung, config, where, speed) for config in configs])
-    return groups
-
-
-def announce(
-    groups: list[list[Job]],
-    searches: dict[str, list[Job]],
-    budget: Budget,
-    sweep: Sweep,
-    say: Callable[[str], None],
-) -> None:
-    """The plan before the first step: how much, and how long on this machine.
-
-    Args:
-        searches: rung -> the runs with which the search for its learning rate begins.
-    """
-    where, workers, speed = sweep.where, sweep.workers, sweep.speed
-    jobs = list(itertools.chain.from_iterable(groups))
-    todo = [each for each in jobs if not (each.folder / MANIFEST).exists()]
-    workers = max(1, workers)
-    open_searches = {id: runs for id, runs in searches.items() if id not in where.group_rates}
-    seconds = Tracker(todo, workers).seconds_left() + START * bool(todo)
-    seconds += search_seconds(open_searches.values(), workers)
-    if not (where.out / ATTENTION).exists():  # the last of what is measured besides the runs
-        seconds += closing_seconds(where.corpus, budget.comparable, speed)
-    total = seconds
-    say(
-        f"budget {budget.name}: {counted(len(groups), 'rung')}, {counted(len(jobs), 'run')} on "
-        f"{counted(workers, 'process', 'processes')}"
-        + (f", {len(jobs) - len(todo)} finished already" if len(todo) < len(jobs) else "")
-        + f"; {'at most' if where.fleet else 'about'} {duration(seconds)} on this machine"
-    )
-    named = [KNOWN[id] for id in [*open_searches, *(each.rung for each in todo)]]
-    for group in sorted({rung.group for rung in named}, key=[r.group for r in named].index):
-        own = [each for each in todo if KNOWN[each.rung].group == group]
-        mine = [runs for id, runs in open_searches.items() if KNOWN[id].group == group]
-        seconds = Tracker(own, workers).seconds_left() + search_seconds(mine, workers)
-        text = size(budget.bytes_of(group))
-        scaled = any(KNOWN[each.rung].equal_flops for each in own)
-        words = f"{counted(len(own), 'run')} of {text} each"
-        words += " (those at equal FLOPs: of as many as these pay for)" if scaled else ""
-        if mine:
-            rates = counted(len(mine), "learning rate")
-            words += f", after some {POINTS * len(mine)} that tune {rates}"
-        say(f"  {group}: {words}, {duration(seconds)}")
-    first = [each for each in todo if KNOWN[each.rung].group == "core" and each.seed == 0]
-    if total > LONG and first and len(first) < len(todo):
-        seconds = Tracker(first, workers).seconds_left()
-        say(
-            f"  a first look: --rungs core --seeds 1 takes about {duration(seconds)}, and a later "
-            "command without them does not repeat its runs"
-        )
-
-
-def search_seconds(searches: Iterable[Sequence[Job]], workers: int) -> float:
-    """Expected seconds of searches for learning rates, of which only the first runs are known."""
-    left = [
-        replace(run, expected_seconds=run.expected_seconds * POINTS / len(runs))
-        for runs in searches
-        for run in runs
-        if not (run.folder / MANIFEST).exists()
-    ]
-    return Tracker(left, workers).seconds_left()
-
-
-def size(count: int) -> str:
-    """``256 KiB``, ``40 MiB``."""
-    return f"{count / MIB:g} MiB" if count >= MIB else f"{count / 1024:g} KiB"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
 def add_earlier(
     results: Results,
     groups: list[list[Job]],
     budget: Budget,
     where: Where,
     say: Callable[[str], None],
-) -> None:
+) -> list[RunFolder]:
     """Take in the finished runs of other rungs or seeds that an earlier command made here.
 
     Only those that this command would make alike; the rest is left out, and told.
+
+    Returns:
+        All finished runs in the folder but the planned ones, whose files were checked.
     """
     planned = {job.folder.name for group in groups for job in group}
-    runs, notes = finished_runs(where.out)
-    for note in notes:
-        if note.split()[0] not in planned:
-            say(note)
+    runs, damaged = finished_runs(where.out, without=planned)
+    for path, reason in damaged:
+        say(f"{path.name} is damaged ({reason}) and is left out")
     others = 0
     for run in runs:
         result = run.result()
-        if run.path.name in planned or result.get("group") == SWEEP:
+        if result.get("group") == SWEEP:
             continue
         rung = KNOWN.get(result["rung"])
-        if rung and cell(rung, budget, result["seed"], where).hash == result["config_hash"]:
+        if rung and _is_of(rung, result, budget, where):
             results.add(run.path)
         else:
             others += 1
@@ -303,6 +217,14 @@ def add_earlier(
             f"{counted(others, 'finished run')} in {where.out} came from other settings or another "
             "version and will not be among the results"
         )
+    return runs
+
+
+def _is_of(rung: Rung, result: dict[str, Any], budget: Budget, where: Where) -> bool:
+    """Whether a finished run is what this command would train of that rung, under its name."""
+    if unsuited(rung, budget, where):
+        return False
+    return cell(rung, budget, result["seed"], where).hash == result["config_hash"]
 
 
 def train(groups: list[list[Job]], workers: int, results: Results, console: Console) -> Summary:

@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from mytnano.config import SEMANTICS, RunConfig
-from mytnano.designs.budgets import Budget, apply
+from mytnano.designs.budgets import WHOLE_TEXT, Budget, apply
 from mytnano.designs.rates import FILE, learning_rate_for
-from mytnano.designs.rungs import CORE, KNOWN, design
+from mytnano.designs.rungs import BEST_BPE, CORE, KNOWN, ROOT, Rung, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import (
@@ -25,7 +25,7 @@ from mytnano.ladder.cells import (
     work,
 )
 from mytnano.ladder.fleets import run_jobs
-from mytnano.ladder.tune import BASE, Tuned, conclude, rate, search
+from mytnano.ladder.tune import BASE, START, Tuned, conclude, grid_rate, search
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import progress_display
 
@@ -76,9 +76,16 @@ class Sweep:
         measure = self._measure(lambda id, exponent: Point(id, id, None, exponent))
         return search(ids, measure, starts)
 
-    def jobs_at(self, id: str, exponents: Sequence[int]) -> list[Job]:
+    def jobs_at(self, id: str, exponents: Sequence[int] = START) -> list[Job]:
         """The runs of a rung at some rates of the grid."""
         return [self._job(Point(id, id, None, e), seed) for e in exponents for seed in SEEDS]
+
+    def vocabulary_jobs(self, rung: str = "bpe") -> dict[str, list[Job]]:
+        """The runs with which the search of each BPE size begins."""
+        return {
+            size: [self._job(Point(size, rung, size, e), seed) for e in START for seed in SEEDS]
+            for size in self._supported(rung)
+        }
 
     def design_hash(self, id: str) -> str:
         """Stands for all of a rung's search but the rates: design, budget, text, machine, seed."""
@@ -135,7 +142,7 @@ class Sweep:
         return {key: sum(values) / len(values) for key, values in losses.items()}
 
     def _job(self, point: Point, seed: int) -> Job:
-        lr = float(f"{rate(point.exponent):.3g}")
+        lr = grid_rate(point.exponent)
         name = f"{point.label.replace(':', '-')}-lr{lr:g}-s{seed}"
         config = self._config(point, lr, seed)
         labels = {"rung": point.label, "group": GROUP}
@@ -178,45 +185,128 @@ def point_list(tuned: Tuned) -> list[list[float | None]]:
     return [[lr, loss if math.isfinite(loss) else None] for lr, loss in tuned.points]
 
 
-def sweep_into(sweep: Sweep, environment: dict) -> None:
-    """Run both sweeps; write ``vocabulary.json`` and ``learning_rates.json`` into the folder.
+def rates_used(rungs: Sequence[Rung]) -> list[str]:
+    """The core rungs whose tuned rates these rungs have, inherit, or search around."""
+    sources = (_source(rung) for rung in rungs)
+    wanted = {rung.id for rung in sources if rung is not None}
+    return [rung.id for rung in CORE if rung.id in wanted]
 
-    The rates are tuned with the vocabulary just found, so a ladder in that folder uses both.
+
+def _source(rung: Rung) -> Rung | None:
+    """The core rung of :func:`~mytnano.designs.rates.learning_rate_for`; None for a rate of its
+    own."""
+    if rung.group != "core" and design(rung.id).optim.lr != ROOT.optim.lr:
+        return None
+    while rung.group != "core":
+        rung = KNOWN[rung.parent or CORE[0].id]
+    return rung
+
+
+def sizes_matter(rungs: Sequence[Rung]) -> bool:
+    """Whether any of them, or of those whose rates they use, has the best trained vocabulary."""
+    return any(map(_has_best_bpe, [*rungs, *(KNOWN[id] for id in rates_used(rungs))]))
+
+
+def _has_best_bpe(rung: Rung) -> bool:
+    return design(rung.id).data.tokenizer == BEST_BPE and rung.group != WHOLE_TEXT
+
+
+def sweep_into(sweep: Sweep, rungs: Sequence[Rung], environment: dict) -> None:
+    """Tune what these rungs use; write it into the folder beside what was tuned there before.
+
+    ``learning_rates.json`` holds the rates, and which vocabulary they were tuned with;
+    ``vocabulary.json`` the sizes, if one of the rungs has the best of them.
     """
-    folder = sweep.where.out
-    sizes = sweep.vocabularies()
-    best = min(sizes, key=lambda size: min(loss for _, loss in sizes[size].points))
-    tuned = replace(sweep, where=replace(sweep.where, best_bpe=best))
-    rates = tuned.rates([rung.id for rung in CORE])
+    where, ids = sweep.where, rates_used(rungs)
+    known, known_sizes = _earlier(where)
+    best = known_sizes["best"] if known_sizes else None
+    sizes: dict[str, Tuned] = {}
+    if sizes_matter(rungs):
+        sizes = sweep.vocabularies()
+        best = min(sizes, key=lambda size: min(loss for _, loss in sizes[size].points))
+    tuned = replace(sweep, where=replace(where, best_bpe=best or where.best_bpe))
+    made = as_json(tuned.rates(ids), sweep, environment) | {"best_bpe": best}
+    same = known_sizes is not None and known_sizes["best"] == best
+    kept = {
+        id: entry
+        for id, entry in known.items()
+        if id not in ids and id in KNOWN and (same or not _has_best_bpe(KNOWN[id]))
+    }
     # Written together: rates that were tuned with another vocabulary must not meet this one.
-    atomic_write_json(folder / VOCABULARY_FILE, as_json(sizes, sweep, environment) | {"best": best})
-    atomic_write_json(folder / FILE, as_json(rates, sweep, environment))
+    if sizes:
+        chosen = as_json(sizes, sweep, environment) | {"best": best}
+        atomic_write_json(where.out / VOCABULARY_FILE, chosen)
+    atomic_write_json(where.out / FILE, made | {"rungs": kept | made["rungs"]})
+
+
+def _earlier(where: Where) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Rates by rung, and sizes, of an earlier sweep in the folder that is whole and of today."""
+    try:
+        found = _read(where)
+    except (UserError, *_DAMAGE):
+        return {}, None
+    return (found[0]["rungs"], found[1]) if found else ({}, None)
 
 
 def swept(where: Where) -> Where:
     """``where`` with the choices of an earlier sweep in its output folder, if there are any.
 
+    A core rung that was not tuned there has the shipped rate, by the written rule; its id is in
+    ``rates["shipped"]``.
+
     Raises:
-        UserError: the files of the sweep are damaged.
+        UserError: the files of the sweep are damaged, or of another version.
     """
-    paths = where.out / FILE, where.out / VOCABULARY_FILE
-    if not any(path.exists() for path in paths):
-        return where
     try:
-        rates, sizes = (json.loads(path.read_bytes()) for path in paths)
-        _check(rates, sizes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = _read(where)
+    except _DAMAGE:
         raise UserError(
             f"the sweep in {where.out} is damaged or not whole: delete {FILE} and "
             f"{VOCABULARY_FILE} there, or repeat it with --tune"
         ) from None
-    return replace(where, rates=rates, best_bpe=sizes["best"])
+    if found is None:
+        return where
+    rates, sizes = found
+    shipped = [rung.id for rung in CORE if rung.id not in rates["rungs"]]
+    ruled = {id: {"lr": learning_rate_for(id, rates["train_bytes"])} for id in shipped}
+    rates = rates | {"rungs": ruled | rates["rungs"], "shipped": shipped}
+    return replace(where, rates=rates, best_bpe=sizes["best"] if sizes else where.best_bpe)
 
 
-def _check(rates: dict, sizes: dict) -> None:
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading and looking things up in a damaged file may raise."""
+
+
+def _read(where: Where) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+    """Rates and sizes of the folder's sweep; None if it has none; one of ``_DAMAGE`` if damaged.
+
+    Raises:
+        UserError: they were made by another version.
+    """
+    paths = where.out / FILE, where.out / VOCABULARY_FILE
+    if not any(path.exists() for path in paths):
+        return None
+    rates = json.loads(paths[0].read_bytes())
+    alone = rates.get("best_bpe", "") is None  # no size mattered; earlier files do not say
+    sizes = None if alone else json.loads(paths[1].read_bytes())
+    for each in filter(None, (rates, sizes)):
+        if each["semantics"] != SEMANTICS:
+            raise UserError(
+                f"the sweep in {where.out} was made by another version (SEMANTICS "
+                f"{each['semantics']}, now {SEMANTICS}): repeat it with --tune, or choose another "
+                "--out folder"
+            )
+    _check(rates, sizes)
+    return rates, sizes
+
+
+def _check(rates: dict, sizes: dict | None) -> None:
     """Raise one of the errors of looking things up unless both files are as they were written."""
-    if sizes["best"] not in sizes["rungs"] or not set(sizes["rungs"]) <= set(VOCABULARIES):
-        raise ValueError("not a vocabulary that was swept")
+    if sizes is not None:
+        if sizes["best"] not in sizes["rungs"] or not set(sizes["rungs"]) <= set(VOCABULARIES):
+            raise ValueError("not a vocabulary that was swept")
+        if rates.get("best_bpe", sizes["best"]) != sizes["best"]:
+            raise ValueError("rates of another vocabulary")
     numbers = [rates["train_bytes"], *(entry["lr"] for entry in rates["rungs"].values())]
     if not all(0 < number < math.inf for number in numbers):
         raise ValueError("not a rate")

@@ -11,6 +11,16 @@ from rich.table import Table
 
 from mytnano.designs.budgets import Budget
 
+BASELINE_NAMES = {
+    "uniform": "uniform",
+    "unigram": "unigram",
+    "bigram": "bigram",
+    "kneser-ney-5": "5-gram",
+    "xz": "xz",
+    "zstd": "zstd",
+}
+"""Closed-form baselines, as tables and figures call them."""
+
 HIDDEN = ("depth",)
 """Groups whose runs are the cells of a figure, and score no test text."""
 
@@ -24,10 +34,13 @@ def print_table(
 
     Args:
         rows: of results, in ladder order.
-        baselines: closed forms fitted on the whole training split, as dicts.
+        baselines: closed forms fitted on the bytes that a run saw, as dicts.
     """
     shown = [row for row in rows if row["group"] not in HIDDEN]
     table = Table(title=_title(budget), title_justify="left", box=SIMPLE_HEAD)
+    if baselines:
+        table.caption = "Closed forms are fitted on the bytes that a run of seed 0 saw."
+        table.caption_justify = "left"
     for name in ("rung", "vocabulary", "parameters", "BPB", "seeds", "status"):
         right = name in ("vocabulary", "parameters", "BPB", "seeds")
         # Where the terminal is narrow, a long name is folded, and no number is cut.
@@ -35,7 +48,8 @@ def print_table(
         side = "right" if right else "left"
         table.add_column(name, justify=side, no_wrap=not fold, overflow="fold")
     for baseline in baselines:
-        words = (baseline["name"], "", "", f"{baseline['bpb']:.3f}", "", "closed form")
+        name = BASELINE_NAMES[baseline["name"]]
+        words = (name, "", "", f"{baseline['bpb']:.3f}", "", "closed form")
         table.add_row(*words, style="dim")
     for id in dict.fromkeys(row["rung"] for row in shown):
         runs = [row for row in shown if row["rung"] == id]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mytnano.config import RunConfig, role
-from mytnano.designs.rungs import Rung, design, difference
+from mytnano.designs.changes import run_changes
+from mytnano.designs.rungs import KNOWN, Rung, design
 from mytnano.report.data import Arm, Run
 from mytnano.words import setting
 
@@ -61,11 +62,15 @@ class Claim:
 
 
 def changes(rung: Rung, arm: Arm | None = None, parent: Arm | None = None) -> list[Change]:
-    """What a rung changes. With runs of both, also what was set to match, from their configs."""
-    chosen = difference(rung.id) if rung.parent else {}
-    rows = {name: (before, after, True) for name, (before, after) in chosen.items()}
-    for name, (before, after) in _resolved_difference(arm, parent).items():
-        rows[name] = (before, after, name in chosen or _role(name) == "factor")
+    """What a rung changes, and what follows; with runs of both, as their configs have it."""
+    known = run_changes(rung.id) if rung.id in KNOWN else {}
+    rows = {name: (each.before, each.after, each.chosen) for name, each in known.items()}
+    measured = _resolved_difference(arm, parent)
+    if measured:  # of the very budget, with the rates that were tuned
+        rows = {name: row for name, row in rows.items() if row[2]}
+    for name, (before, after) in measured.items():
+        is_chosen = rows[name][2] if name in rows else _role(name) == "factor"
+        rows[name] = (before, after, is_chosen)
     ordered = sorted(rows.items(), key=lambda item: not item[1][2])
     return [
         Change(name, setting(before), setting(after), _help(name), is_chosen)
@@ -117,6 +122,18 @@ def claim(rung: Rung) -> Claim | None:
     )
 
 
+ABOVE_GUESSING = "per character, above even guessing"
+"""The unit of a loss that fits none: see :func:`no_loss`."""
+
+
+def no_loss(claim: Claim) -> str:
+    """What is wrong with a claim that has no unit."""
+    return (
+        f"Guessing evenly among {LOG_CHARACTERS} characters costs {math.log(LOG_CHARACTERS):.2f} "
+        f"nats, so {claim.loss:.3f} per character is no loss of a model that has learned anything"
+    )
+
+
 def token_unit(tokenizer: str) -> str:
     """What a token of one of our vocabularies is called: ``character``, ``bpe:1024 token``."""
     return {"char": "character", "byte": "byte"}.get(tokenizer, f"{tokenizer} token")
@@ -126,6 +143,77 @@ def lowest(arms: list[Arm], key: str = "test_bpb") -> Arm | None:
     """The arm of the lowest mean score among those whose every seed is healthy."""
     able = [arm for arm in arms if arm.healthy and arm.mean(key) is not None]
     return min(able, key=lambda arm: arm.mean(key) or 0.0, default=None)
+
+
+NEAR_FLOPS = 0.1
+"""Rungs within this share of a model's training FLOPs are said to cost as much."""
+
+
+def cost_beside(arm: Arm, other: Arm) -> tuple[float, float]:
+    """How many times the other's training FLOPs, and its parameters, an arm has."""
+    flops, params = (
+        (arm.mean(name) or 0) / (other.mean(name) or 1) for name in ("flops", "params")
+    )
+    return flops, params
+
+
+def of_equal_cost(arms: list[Arm], other: Arm) -> list[Arm]:
+    """The arms within :data:`NEAR_FLOPS` of the other's training FLOPs, itself among them."""
+    flops = other.mean("flops")
+    if flops is None:
+        return []
+    return [a for a in arms if abs((a.mean("flops") or 0) - flops) <= NEAR_FLOPS * flops]
+
+
+OTHER_TEXT = (
+    "the merges of cl100k_base were learned from other text, and its compact table from the whole "
+    "training split"
+)
+"""What a vocabulary has of text that no run was trained on; said beside its score."""
+
+
+def knows_other_text(arm: Arm) -> bool:
+    """Whether an arm's vocabulary was learned from text beyond what the runs saw."""
+    return design(arm.rung.id).data.tokenizer.startswith("cl100k") if _known(arm) else False
+
+
+def _known(arm: Arm) -> bool:
+    return arm.rung.id in KNOWN
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The learned bigram of one seed beside the one counted from the same pairs, in BPB."""
+
+    seed: int
+    learned: float
+    counted: float
+    nats: float | None
+
+
+def counted_bigrams(baselines: dict[str, Any], arm: Arm | None) -> list[Counted]:
+    """Seed by seed, as each seed reads other pairs; earlier files have those of seed 0 alone."""
+    alone = baselines.get("char_bigram")
+    rows = baselines.get("char_bigrams") or ([{"seed": 0, **alone}] if alone else [])
+    learned = {run.seed: run.bpb for run in arm.runs} if arm else {}
+    return [
+        Counted(row["seed"], score, row["bpb"], row.get("nats_per_token"))
+        for row in rows
+        if (score := learned.get(row["seed"])) is not None and row.get("bpb") is not None
+    ]
+
+
+def of_shared_seeds(one: Arm | None, other: Arm | None) -> tuple[Arm | None, Arm | None]:
+    """Both arms with the seeds that both have; as they are if they share none."""
+    if one is None or other is None:
+        return one, other
+    shared = {run.seed for run in one.runs} & {run.seed for run in other.runs}
+    if not shared:
+        return one, other
+    first, second = (
+        Arm(arm.rung, [run for run in arm.runs if run.seed in shared]) for arm in (one, other)
+    )
+    return first, second
 
 
 def _pair(run: Run, other: Run) -> Pair:

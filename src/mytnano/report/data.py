@@ -86,7 +86,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report is made of."""
+    """Everything that the report is made of; ``without_folder`` counts runs without files."""
 
     budget: dict[str, Any]
     corpus: dict[str, Any]
@@ -97,6 +97,7 @@ class Results:
     attention: dict[str, Any] | None
     group_rates: dict[str, Any] = field(default_factory=dict)
     decode: dict[str, Any] | None = None
+    without_folder: int = 0
 
     def group(self, *names: str) -> list[Arm]:
         """The arms of some groups, in ladder order."""
@@ -129,6 +130,7 @@ def load_results(folder: Path) -> Results:
             f"{folder / RESULTS} is damaged; run the ladder again, which repeats no finished run"
         ) from None
     arms: dict[str, Arm] = {}
+    gone = sum(not _folder_of(folder, row).is_dir() for row in rows)
     for row in rows:
         arm = arms.setdefault(row["rung"], Arm(rung_of(row["rung"]), []))
         arm.runs.append(_read_run(folder, row))
@@ -138,10 +140,11 @@ def load_results(folder: Path) -> Results:
         environment=results.get("environment") or {},
         comparable=bool(results.get("comparable", True)),
         arms=arms,
-        baselines=_optional(folder / BASELINES) or {},
-        attention=_optional(folder / ATTENTION),
+        baselines=_kept(folder / BASELINES) or {},
+        attention=_kept(folder / ATTENTION),
         group_rates=(_optional(folder / GROUP_RATES) or {}).get("rungs") or {},
-        decode=_optional(folder / DECODE),
+        decode=_kept(folder / DECODE),
+        without_folder=gone,
     )
 
 
@@ -155,15 +158,27 @@ def _place(id: str) -> tuple[int, str]:
     return (order.index(id), "") if id in KNOWN else (len(order), id)
 
 
-def _read_run(folder: Path, row: dict[str, Any]) -> Run:
+def _folder_of(folder: Path, row: dict[str, Any]) -> Path:
     # Only the last part of the path counts, so that a row cannot point out of the folder.
-    path = folder / RUNS / Path(str(row.get("folder") or "-")).name
+    return folder / RUNS / Path(str(row.get("folder") or "-")).name
+
+
+def _read_run(folder: Path, row: dict[str, Any]) -> Run:
+    path = _folder_of(folder, row)
     try:
         lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
         metrics = [_parse(line) for line in lines]
     except (OSError, ValueError):
         metrics = []
     return Run(row, _optional(path / RESULT) or {}, metrics, _optional(path / CONFIG) or {})
+
+
+def _kept(path: Path) -> Any:
+    """A measurement without the checksum that :mod:`mytnano.kept` adds to it."""
+    found = _optional(path)
+    if isinstance(found, dict):
+        found.pop("checksum", None)
+    return found
 
 
 def _optional(path: Path) -> Any:

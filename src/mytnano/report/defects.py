@@ -46,7 +46,8 @@ DEFECTS = (
         "logged-lr",
         "block",
         "Stages 2 to 5 ran at a constant 1e-5 or 2e-5, whatever the design. Doubling the rate "
-        "gained more than most of the designs did, so the table ranks speed at 1e-5.",
+        "gained more than most of the designs did, so the table ranks how fast each "
+        "design learns at 1e-5.",
     ),
     Defect(
         "Two blocks called four",
@@ -85,7 +86,7 @@ def flags(results: Results) -> list[Flag]:
     """The two errors of unit in the log's tables, and the level of its final number."""
     return [
         Flag(
-            "11.776 nats cannot be a loss per character",
+            "11.776 nats per character is no loss of a model that has learned anything",
             f"Guessing evenly among the log’s {LOG_CHARACTERS} characters costs "
             f"ln {LOG_CHARACTERS} = {math.log(LOG_CHARACTERS):.2f} nats. The “Baseline "
             "Transformer, Character-level Tokenizer” row says 11.776. Guessing evenly among the "

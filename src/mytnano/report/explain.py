@@ -81,7 +81,9 @@ def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
 def code_of(rung: Rung) -> tuple[str, ...]:
     """Dotted names of what a rung switches on: its own, those of its settings, or its parent's."""
     named = [
-        CODE_OF_SETTING[c.setting] for c in compare.changes(rung) if c.setting in CODE_OF_SETTING
+        CODE_OF_SETTING[change.setting]
+        for change in compare.changes(rung)
+        if change.chosen and change.setting in CODE_OF_SETTING
     ]
     if rung.code or named or rung.parent is None:
         return rung.code or tuple(dict.fromkeys(named))
@@ -146,8 +148,8 @@ def _numbers(rung: Rung, arm: Arm | None) -> RenderableType | None:
     table = _table("", *(["the log"] if claim else []), *(["this run"] if arm else []))
     loss, accuracy, bpb = ["loss, nats"], ["accuracy"], ["bits per byte"]
     if claim:
-        unit = claim.unit or "character, which is impossible"
-        loss.append(f"{words.number(claim.loss, 4)} per {unit}")
+        unit = f"per {claim.unit}" if claim.unit else compare.ABOVE_GUESSING
+        loss.append(f"{words.number(claim.loss, 4)} {unit}")
         accuracy.append(words.percent(claim.accuracy))
         known = claim.bits_per_byte is not None
         bpb.append(f"≈ {words.number(claim.bits_per_byte, 2)}" if known else words.MISSING)
@@ -187,10 +189,7 @@ def _notes(rung: Rung, arm: Arm | None, results: Results | None) -> Text | None:
     if claim and claim.text:
         lines.append(f"The log: {claim.text}.\n")
     if claim and claim.unit is None:
-        lines.append(
-            f"No loss per character can be {claim.loss}: guessing among the log's "
-            f"{compare.LOG_CHARACTERS} characters costs ln {compare.LOG_CHARACTERS} = 4.56.\n"
-        )
+        lines.append(f"{compare.no_loss(claim)}.\n")
     if claim:
         lines.append("The log's text is WikiText-103, so its level is not that of another text.\n")
     lines.rstrip()
@@ -205,7 +204,8 @@ def _unmeasured(folder: Path | None) -> Text:
 
 def _code(rung: Rung) -> list[RenderableType]:
     """Each source under its place; lines that read a changed setting are marked."""
-    fields = [change.setting.partition(".")[2] for change in compare.changes(rung)]
+    chosen = [change.setting for change in compare.changes(rung) if change.chosen]
+    fields = [setting.partition(".")[2] for setting in chosen]
     reads = re.compile(rf"\.({'|'.join(map(re.escape, fields))})\b") if fields else None
     shown: list[RenderableType] = []
     for name in code_of(rung):

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from mytnano.designs.budgets import text_size
+from mytnano.ladder.table import BASELINE_NAMES as BASELINE_NAMES
 from mytnano.report.data import Arm, Results
 from mytnano.svg import (
     ACCENT,
@@ -25,17 +27,7 @@ from mytnano.svg import (
     label_ends,
     power_of_ten,
 )
-from mytnano.words import number, quantity, title
-
-BASELINE_NAMES = {
-    "uniform": "uniform",
-    "unigram": "unigram",
-    "bigram": "bigram",
-    "kneser-ney-5": "5-gram",
-    "xz": "xz",
-    "zstd": "zstd",
-}
-"""Closed-form baselines, as the figure calls them."""
+from mytnano.words import number, title
 
 ROW = 21.0
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 760.0, 270.0, 140.0, 62.0, 44.0
@@ -138,8 +130,8 @@ def _draw_row(ax: Axes, row: int, arm: Arm, high: float, best: bool) -> None:
         ax.plot([mean, mean], [row - 0.32, row + 0.32], color=INK, lw=1.6, zorder=3)
     for run in arm.runs:
         if run.bpb is None:
-            continue
-        if run.bpb > high:
+            mark(ax, high, row, False, WARN)
+        elif run.bpb > high:
             ax.plot([high], [row], marker=">", color=WARN, ms=6, mew=0, clip_on=False)
         else:
             mark(ax, run.bpb, row, run.healthy, ACCENT if run.healthy else WARN)
@@ -170,9 +162,9 @@ def curve_figure(arm: Arm, parent: Arm | None) -> Markup | None:
         for curves, colour, width in ((before, FAINT, 1.1), (own, ACCENT, 1.5)):
             for curve in curves:
                 ax.plot(*zip(*curve, strict=True), color=colour, lw=width, marker="o", ms=2.4)
-        ax.set_xlim(0, max(x for curve in [*own, *before] for x, _ in curve))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x, "B") if x else "0"))
+        end = max(x for curve in [*own, *before] for x, _ in curve)
+        ax.set_xlim(0, end)
+        ax.set_xticks([0, end / 2, end], ["0", text_size(end / 2), text_size(end)])
         ax.yaxis.set_major_locator(MaxNLocator(5))
         ax.spines["left"].set_visible(False)
         ax.grid(axis="y")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from mytnano import words
-from mytnano.designs.families import BASE, EXTENDED
-from mytnano.designs.groups import WIDER_GROUPS, Group, members_of, rate_of
+from mytnano.designs.families import BASE, EXTENDED, stand_ins
+from mytnano.designs.groups import PASSES, WIDER_GROUPS, Group, members_of, passes, rate_of
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.group_figures import Point, axis_figure, rows_figure
 
 EQUAL_BYTES, EQUAL_FLOPS = "equal bytes", "equal FLOPs"
+
+NEAR = 0.05
+"""Share of its FLOPs within which a run has those of another; a short run has few steps."""
 
 
 def group_views(results: Results) -> list[dict[str, Any]]:
@@ -45,36 +48,66 @@ def view(results: Results, group: Group) -> dict[str, Any]:
 def figure(results: Results, group: Group) -> Any:
     """Rows for kinds; for numbers an axis, and a panel beside it for runs at equal FLOPs."""
     found = [(id, results.arms[id]) for id in group.ids if id in results.arms]
-    points = {id: point(group, id, arm) for id, arm in found}
+    points = {id: point(results, group, id, arm) for id, arm in found}
     if group.axis is None:
         return rows_figure(group.name, list(points.values()))
     matched = [id for id in points if KNOWN[id].equal_flops]
     if not matched:
         return axis_figure(group.name, group.axis.name, [("", list(points.values()))])
     equal_bytes = [each for id, each in points.items() if id not in matched]
-    middle = KNOWN[matched[0]].equal_flops  # the same run in both views
+    middle = middle_of(results, results.arms[matched[0]])  # the same run in both views
     equal_flops = [each for id, each in points.items() if id in matched or id == middle]
-    panels = [(EQUAL_BYTES, equal_bytes), (EQUAL_FLOPS, equal_flops)]
+    title = f"{EQUAL_FLOPS}, those of {group.members[middle]} tokens" if middle else EQUAL_FLOPS
+    panels = [(EQUAL_BYTES, equal_bytes), (title, equal_flops)]
     return axis_figure(group.name, group.axis.name, panels)
 
 
-def point(group: Group, id: str, arm: Arm) -> Point:
+def middle_of(results: Results, arm: Arm) -> str | None:
+    """The rung whose FLOPs an arm was given, if it was run: on a short text a smaller one."""
+    named = arm.rung.equal_flops
+    if named is None or named in results.arms:
+        return named
+    flops = arm.mean("flops") or 0.0
+    for id in stand_ins(named):
+        other = results.arms.get(id)
+        if other and abs((other.mean("flops") or 0.0) - flops) <= NEAR * flops:
+            return id
+    return None
+
+
+def point(results: Results, group: Group, id: str, arm: Arm) -> Point:
     """Where a rung stands in its group's figure."""
     place = 0.0
     if group.axis is not None:
         model = design(id).model.model_dump()
-        place = float(group.axis.place(arm.rung, arm.runs[0].row, model))
+        row = arm.runs[0].row | {PASSES: times_read(results, arm)}
+        place = float(group.axis.place(arm.rung, row, model))
     line = group.lines[id] if group.lines else ""
-    return Point(group.members[id], arm, place, line, id == BASE)
+    return Point(label(results, group, arm), arm, place, line, id == BASE)
+
+
+def label(results: Results, group: Group, arm: Arm) -> str:
+    """An arm's name in its group; where that tells how often it read its text, as it did."""
+    if group.lines is None:
+        return group.members[arm.rung.id]
+    return f"{group.lines[arm.rung.id]}, read {times_read(results, arm):g} x"
+
+
+def times_read(results: Results, arm: Arm) -> float:
+    """How often an arm's runs read their text."""
+    rung, read = arm.rung, arm.mean("train_bytes") or 0.0
+    size = results.budget.get("train_bytes") or read
+    return passes(rung, read, size, (results.corpus.get("bytes") or {}).get("train"))
 
 
 def row(results: Results, group: Group, arm: Arm) -> dict[str, Any]:
     """One line of the group's table."""
-    other = None if arm.rung.id == BASE else arm.rung.equal_flops or arm.rung.parent
+    other = None if arm.rung.id == BASE else arm.rung.parent
+    other = middle_of(results, arm) if arm.rung.equal_flops else other
     paired = compare.pairs(arm, results.arms.get(other or ""))
     return {
         "arm": arm,
-        "label": group.members[arm.rung.id],
+        "label": label(results, group, arm),
         "base": arm.rung.id == BASE,
         "flops_matched": bool(arm.rung.equal_flops),
         "rate": rate_words(results, arm),

@@ -6,7 +6,7 @@ byte. Nothing on it is loaded from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,18 @@ import jinja2
 from markupsafe import Markup
 
 from mytnano import words
+from mytnano.designs.budgets import text_size
 from mytnano.designs.families import BASE
 from mytnano.designs.groups import WIDER_GROUPS
-from mytnano.designs.rungs import RUNGS
+from mytnano.designs.rungs import GROUPS, RUNGS
+from mytnano.errors import UserError
 from mytnano.files import atomic_write_text
+from mytnano.measure import status
 from mytnano.report import compare, figures, scaling_figures
 from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS, flags
 from mytnano.report.groups import group_views
+from mytnano.report.planned import coverage, settings
 from mytnano.svg import DARK, LIGHT
 
 NAME = "report.html"
@@ -41,6 +45,8 @@ FILTERS = {
     "significant": words.significant,
     "percent": words.percent,
     "quantity": words.quantity,
+    "text_size": text_size,
+    "seeds": lambda arm: words.listed([str(run.seed) for run in arm.runs]),
     "setting": words.setting,
     "title": words.title,
     "clean": words.clean,
@@ -49,15 +55,44 @@ FILTERS = {
 }
 
 
-def write_report(folder: Path) -> Path:
+def write_report(
+    folder: Path, force: bool = False, say: Callable[[str], None] = lambda sentence: None
+) -> Path:
     """Write ``report.html`` into an output folder from what lies there; returns its path.
 
+    Args:
+        force: also over a page that shows more.
+        say: gets a sentence if the folders of some runs are missing.
+
     Raises:
-        UserError: there are no results in the folder, or it cannot be written.
+        UserError: there are no results in the folder, or it cannot be written; or folders of runs
+            are missing, and the page that is there was made with them.
     """
     path = Path(folder) / NAME
-    atomic_write_text(path, render(load_results(folder)))
+    results = load_results(folder)
+    text = render(results)
+    if results.without_folder:
+        runs = sum(len(arm.runs) for arm in results.arms.values())
+        lacking = f"the folders of {results.without_folder} of {runs} runs are missing in {folder}"
+        if not force and _figures(path) > text.count(_FIGURE):
+            raise UserError(
+                f"{lacking}, so the page would show less than {path}, which is left as it is: "
+                "--force replaces it"
+            )
+        say(f"{lacking}, and with them their curves and samples")
+    atomic_write_text(path, text)
     return path
+
+
+_FIGURE = "<svg"
+
+
+def _figures(path: Path) -> int:
+    """Figures of a page; none if there is no page."""
+    try:
+        return path.read_text(encoding="utf-8").count(_FIGURE)
+    except (OSError, ValueError):
+        return 0
 
 
 def render(results: Results) -> str:
@@ -75,12 +110,14 @@ def render(results: Results) -> str:
 
 def page(results: Results) -> dict[str, Any]:
     """Everything that the template shows."""
-    elsewhere = ("depth", *WIDER_GROUPS)  # have sections of their own
+    groups = group_views(results)
+    grouped = {id for view in groups for id in view["group"].ids}
+    arms = list(results.arms.values())
     core = results.group("core")
-    core = core or [a for a in results.arms.values() if a.group not in elsewhere]
+    core = core or [arm for arm in arms if arm.group not in (*GROUPS, *WIDER_GROUPS)]
     logged = results.group("as-logged")
-    shown = [*core, *logged]
-    beyond = [a for a in results.arms.values() if a.group not in elsewhere and a not in shown]
+    named = {arm.rung.id for arm in (*core, *logged, *results.group("depth"))} | grouped
+    beyond = [arm for arm in arms if arm.rung.id not in named]
     best = compare.lowest(core)
     cells = scaling_figures.depth_cells(results)
     return {
@@ -89,28 +126,76 @@ def page(results: Results) -> dict[str, Any]:
         "palettes": {"light": LIGHT, "dark": DARK},
         "core": core,
         "best": best,
+        "cost": cost(results, core, best),
         "standing": standing(results, best, "budget"),
         "left_out": [arm for arm in core if not arm.healthy],
-        "runs": sum(len(arm.runs) for arm in results.arms.values()),
+        "runs": sum(len(arm.runs) for arm in arms),
+        "passes": times_of_text(results, results.budget.get("train_bytes")),
+        "coverage": coverage(results),
+        "budget": settings(results.budget),
         "ladder_figure": figures.ladder_figure(results, core, best) if core else "",
         "tables": [
-            (name, arms)
-            for name, arms in (("The ladder", core), ("As logged", logged), ("Beyond", beyond))
-            if arms
+            (name, shown)
+            for name, shown in (("The ladder", core), ("As logged", logged), ("Beyond", beyond))
+            if shown
         ],
         "rungs": [section(results, arm) for arm in core],
         "as_logged": [section(results, arm) for arm in logged],
-        "beyond": [
-            {**section(results, arm), "standing": standing(results, arm, "full")} for arm in beyond
-        ],
+        "beyond": [beyond_section(results, arm) for arm in beyond],
         "defects": defects(results),
         "flags": flags(results),
-        "groups": group_views(results),
+        "groups": groups,
         "base": BASE,
         "depth": depth(cells) if cells else None,
         "attention": attention(results.attention),
         "baselines": baselines(results.baselines),
         "baseline_names": figures.BASELINE_NAMES,
+        "status": status_constants(),
+    }
+
+
+def cost(results: Results, core: list[Arm], best: Arm | None) -> dict[str, Any] | None:
+    """What the best core rung costs beside the final design, and which is best at its FLOPs."""
+    final = results.arms.get(BASE)
+    if best is None or final is None or best is final:
+        return None
+    flops, params = compare.cost_beside(best, final)
+    equal = compare.of_equal_cost(core, final)
+    return {
+        "final": final,
+        "flops": flops,
+        "params": params,
+        "other_text": compare.OTHER_TEXT if compare.knows_other_text(best) else "",
+        "equal": compare.lowest(equal),
+        "share": compare.NEAR_FLOPS,
+        "count": len(equal),
+    }
+
+
+def times_of_text(results: Results, read: float | None) -> str:
+    """How often so many bytes are the training text, if more than once; else empty."""
+    split = (results.corpus.get("bytes") or {}).get("train")
+    times = float(f"{(read or 0) / split:.2g}") if split else 0.0
+    return f"{times:g}" if times > 1 else ""
+
+
+def beyond_section(results: Results, arm: Arm) -> dict[str, Any]:
+    """A section, and what the first paragraphs say of an arm that is no step of the ladder."""
+    return {
+        **section(results, arm),
+        "standing": standing(results, arm, "full"),
+        "passes": times_of_text(results, arm.runs[0].row.get("train_bytes")),
+    }
+
+
+def status_constants() -> dict[str, Any]:
+    """The numbers in the definition of a run's status."""
+    return {
+        "near": 100 * (1 - status.NEAR),
+        "ignores": status.IGNORES,
+        "falling": 100 * status.FALLING,
+        "leaving": 100 * status.LEAVING,
+        "begun": status.BEGUN,
     }
 
 
@@ -133,18 +218,21 @@ def section(results: Results, arm: Arm) -> dict[str, Any]:
     """What is shown of one rung."""
     parent = results.parent(arm)
     paired = compare.pairs(arm, parent)
-    first = arm.runs[0]
+    first, claim = arm.runs[0], compare.claim(arm.rung)
     return {
         "arm": arm,
         "rung": arm.rung,
         "parent": parent,
         "changes": compare.changes(arm.rung, arm, parent),
-        "claim": compare.claim(arm.rung),
+        "claim": claim,
+        "no_loss": compare.no_loss(claim) if claim and not claim.unit else "",
         "unit": compare.token_unit(figures.short_tokenizer(first.row.get("tokenizer") or "")),
         "pairs": paired,
         "mean_difference": compare.mean_difference(paired),
         "caution": compare.caution(len(paired)),
-        "closed_form": results.baselines.get("char_bigram") if arm.rung.id == "bigram" else None,
+        "counted": compare.counted_bigrams(results.baselines, arm)
+        if arm.rung.id == "bigram"
+        else [],
         "curve": figures.curve_figure(arm, parent),
         "gradient": figures.gradient_figure(arm),
         "mechanism": mechanism(first.result.get("mechanism") or []),
@@ -171,13 +259,14 @@ def mechanism(moments: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def defects(results: Results) -> list[dict[str, Any]]:
-    """The defects of which at least one arm was run."""
+    """The defects of which at least one arm was run, by the seeds that both arms have."""
     rows = []
     for defect in DEFECTS:
         arms = [results.arms.get(id) for id in (defect.as_logged, defect.fair)]
         if any(arms):
             claim = compare.claim(RUNGS[defect.as_logged])
-            rows.append({"defect": defect, "claim": claim, "as_logged": arms[0], "fair": arms[1]})
+            logged, fair = compare.of_shared_seeds(*arms)
+            rows.append({"defect": defect, "claim": claim, "as_logged": logged, "fair": fair})
     return rows
 
 

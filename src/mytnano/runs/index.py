@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mytnano.files import atomic_file
-from mytnano.runs.store import MANIFEST, finished_runs, run_folders
+from mytnano.runs.store import MANIFEST, RunFolder, finished_runs, run_folders
 
 INDEX = "index.sqlite"
 
@@ -46,11 +46,23 @@ class Index:
         rows = self._read()
         return self.rebuild() if rows is None else rows
 
-    def rebuild(self) -> list[Row]:
-        """Write the index anew from the run folders, which are all checked."""
+    def refresh(self, checked: Iterable[RunFolder]) -> None:
+        """Have the index match the run folders.
+
+        Args:
+            checked: every finished run there, whose files this command has checked or written.
+
+        Raises:
+            UserError: as :meth:`rows`.
+        """
+        if self._read() is None:
+            self.rebuild(checked)
+
+    def rebuild(self, checked: Iterable[RunFolder] | None = None) -> list[Row]:
+        """Write the index anew from the run folders, all of which are read if none is given."""
         # Taken first: a run that finishes meanwhile makes the index stale, not wrong.
         source = self._source()
-        runs, _ = finished_runs(self.out)
+        runs = finished_runs(self.out)[0] if checked is None else checked
         rows = [{"folder": run.path.name, **_scalars(run.result())} for run in runs]
         columns = list(dict.fromkeys(["folder", *(key for row in rows for key in row)]))
         # A journal that another program left beside the index would be rolled back into it.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,19 +162,26 @@ class RunFolder:
         return f"{name} is damaged ({reason}): moved to {aside.name}, and the run is repeated"
 
 
-def finished_runs(out: Path) -> tuple[list[RunFolder], list[str]]:
-    """Every finished run of an output folder, by name, and a sentence for each damaged one.
+def finished_runs(
+    out: Path, without: Collection[str] = ()
+) -> tuple[list[RunFolder], list[tuple[Path, str]]]:
+    """Every finished run of an output folder, by name, and each damaged folder with the reason.
 
-    Nothing is changed on the disk. A missing folder has no runs.
+    Every file is read. Nothing is changed on the disk. A missing folder has no runs.
+
+    Args:
+        without: names of run folders that are passed over.
     """
-    runs, notes = [], []
+    runs, damaged = [], []
     for path in run_folders(out):
+        if path.name in without:
+            continue
         condition = RunFolder(path).condition()
         if condition.state == "finished":
             runs.append(RunFolder(path))
         elif condition.state == "damaged":
-            notes.append(f"{path.name} is damaged ({condition.reason}) and is left out")
-    return runs, notes
+            damaged.append((path, condition.reason))
+    return runs, damaged
 
 
 def run_folders(out: Path) -> list[Path]:

@@ -28,6 +28,11 @@ def tokens_per_window(stream: Stream, window_bytes: int) -> int:
     return max(2, round(window_bytes * len(stream.ids) / stream.byte_count))
 
 
+def bytes_per_window(stream: Stream, context: int) -> int:
+    """Bytes that ``context`` tokens of this text spell on average, at least eight."""
+    return max(8, round(context * stream.byte_count / len(stream.ids)))
+
+
 class Windows:
     """Training windows of one split, shuffled anew each epoch and laid from a random phase.
 

@@ -19,7 +19,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes
-from mytnano.text.files import digest, read_cache, write_cache
+from mytnano.text.cache import digest, read_cache, write_cache
 from mytnano.text.ranks import RankEncoder
 from mytnano.text.vocabulary import Tokenizer, encode_by_pieces, utf8_pieces
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mytnano.errors import UserError
-from mytnano.text.files import digest, read_cache, write_cache
+from mytnano.text.cache import digest, read_cache, write_cache
 from mytnano.text.ranks import RankEncoder
 from mytnano.text.vocabulary import Tokenizer, encode_by_pieces, spell_missing
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mytnano.config import DataConfig
 from mytnano.errors import UserError
-from mytnano.text.files import digest
+from mytnano.text.cache import digest
 from mytnano.text.readers import (
     BLOCK_BYTES,
     Source,
@@ -21,6 +21,7 @@ from mytnano.text.splits import (
     SHINGLE,
     Split,
     parse_split,
+    shared_documents,
     shared_passages,
     split_by_hash,
     split_by_position,
@@ -31,6 +32,8 @@ SMALLEST_SPLIT = 1_000
 FEWEST_DOCUMENTS = 30
 LARGEST_SHARE = 0.05
 """A document above this share of the bytes makes 10 % splits of whole documents too uneven."""
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def load_corpus(data: DataConfig) -> Corpus:
             "needed: add text"
         )
     documents = _documents(source, notes)
-    split = _split(documents, source.years, tail, held_out is not None, notes)
+    split, how = _split(documents, source.years, tail, held_out is not None)
+    notes.append(f"{how}: {_shares(split)}.")
     if held_out is not None:
         split = Split(split.train, split.validation, held_out)
     _check_sizes(split, data)
@@ -86,7 +90,7 @@ def load_corpus(data: DataConfig) -> Corpus:
             f"the text of '{data.corpus}' has changed since this run began: restore it, or start "
             "anew in another folder"
         )
-    notes += [*_invalid_note(split), _shared_note(split)]
+    notes += [*_invalid_note(split), _shared_note(split), *_whole_notes(split)]
     return Corpus(source.name, fingerprint, split.train, split.validation, split.test, notes)
 
 
@@ -118,7 +122,7 @@ def _documents(source: Source, notes: list[str]) -> list[bytes]:
     blocks = [block for document in source.documents for block in cut_blocks(document, size)]
     notes.append(
         f"{source.name} was cut, at blank lines where there are any, into {len(blocks):,} blocks "
-        f"of about {size:,} bytes, for {reason}."
+        f"of about {size:,} bytes, because {reason}."
     )
     return blocks
 
@@ -129,42 +133,46 @@ def _block_size(documents: list[bytes]) -> int:
 
 
 def _split(
-    documents: list[bytes],
-    years: list[int] | None,
-    tail: float | None,
-    has_test: bool,
-    notes: list[str],
-) -> Split:
+    documents: list[bytes], years: list[int] | None, tail: float | None, has_test: bool
+) -> tuple[Split, str]:
+    """The split, without a test text if it ``has_test`` already, and how it was made."""
     if tail is not None:
         shares = (0.0 if has_test else tail, tail)
+        how = f"The last {100 * tail:g} % of the bytes are the "
         if has_test:
-            notes.append(f"The last {100 * tail:g} % of the bytes are the validation text.")
+            how += "validation text"
         else:
-            notes.append(
-                f"The last {100 * tail:g} % of the bytes are the test text, the {100 * tail:g} % "
-                "before them the validation text (borders are moved out of characters)."
+            how += (
+                f"test text, the {100 * tail:g} % before them the validation text (borders are "
+                "moved out of characters)"
             )
-        return split_by_position(documents, shares)
+        return split_by_position(documents, shares), how
     shares = (0.0, 0.1) if has_test else (0.1, 0.1)
-    parts = "90/10 (train, validation)" if has_test else "80/10/10 (train, validation, test)"
     if years is not None:
-        notes.append(
-            f"Addresses were split {parts} of the bytes by content hash within each half-century, "
-            "those of one year together."
-        )
         half_centuries = [year // 50 for year in years]
-        return split_by_hash(documents, years, half_centuries, shares)
-    notes.append(f"Documents were split {parts} of the bytes by content hash.")
-    return split_by_hash(documents, shares=shares)
+        how = "Addresses were split by content hash within each half-century, those of one year "
+        return split_by_hash(documents, years, half_centuries, shares), f"{how}together"
+    return split_by_hash(documents, shares=shares), "Documents were split by content hash"
+
+
+def _shares(split: Split) -> str:
+    """What came of it, as whole documents never meet their shares exactly."""
+    sizes = {name: sum(map(len, getattr(split, name))) for name in PARTS}
+    total = sum(sizes.values())
+    shown = [f"{name} {100 * size / total:.1f} %" for name, size in sizes.items() if size]
+    return f"{', '.join(shown)} of the bytes"
 
 
 def _check_sizes(split: Split, data: DataConfig) -> None:
-    for name in ("train", "validation", "test"):
+    for name in PARTS:
         size = sum(map(len, getattr(split, name)))
         if size < SMALLEST_SPLIT:
+            own = name == "test" and data.test_file is not None
+            what = f"the test file '{data.test_file}'" if own else ""
+            what = what or f"the {name} split of '{data.corpus}'"
             raise UserError(
-                f"the {name} split of '{data.corpus}' has {size:,} bytes; at least "
-                f"{SMALLEST_SPLIT:,} are needed: add text or change the split"
+                f"{what} has {size:,} bytes; at least {SMALLEST_SPLIT:,} are needed: add text or "
+                + ("choose another file" if own else "change the split")
             )
 
 
@@ -188,8 +196,26 @@ def _is_utf8(document: bytes) -> bool:
 
 
 def _shared_note(split: Split) -> str:
-    test, validation = shared_passages([split.test, split.validation], split.train)
-    return (
-        f"Near-duplicates: {test:.2%} of the {SHINGLE}-byte passages of the test text and "
-        f"{validation:.2%} of those of the validation text also occur in the training text."
-    )
+    names = ("test", "validation")
+    shares = shared_passages([getattr(split, name) for name in names], split.train)
+    known = {name: share for name, share in zip(names, shares, strict=True) if share is not None}
+    told = " and ".join(f"{share:.2%} of those of the {name} text" for name, share in known.items())
+    told = told.replace("of those of", f"of the {SHINGLE}-byte passages of", 1)
+    bare = [f"the {name} text" for name in names if name not in known]
+    parts = [f"{told} also occur in the training text"] * bool(known)
+    if bare:
+        parts.append(f"{' and '.join(bare)} had no passage of {SHINGLE} bytes to compare")
+    return f"Near-duplicates: {'; '.join(parts)}."
+
+
+def _whole_notes(split: Split) -> list[str]:
+    """Documents that are whole in the training text: passages tell nothing of short ones."""
+    notes = []
+    for name in ("test", "validation"):
+        part = getattr(split, name)
+        if count := shared_documents(part, split.train):
+            notes.append(
+                f"{count:,} of {len(part):,} documents of the {name} text are, whole, documents of "
+                "the training text too."
+            )
+    return notes

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mytnano.errors import UserError
+from mytnano.text.records import Taken, hub_texts, jsonl_texts, parquet_texts
 from mytnano.text.splits import character_start
 
 HUB_BYTES = 100_000_000
@@ -51,16 +49,22 @@ def read_source(corpus: str) -> Source:
     if corpus.startswith("hf:"):
         source = read_hub(corpus.removeprefix("hf:"))
     else:
-        path = existing_path(corpus)
-        if path is None:
-            raise UserError(
-                f"'{corpus}' is neither a known corpus (sotu, hf:NAME) nor an existing file or "
-                "folder: check the spelling"
-            )
+        path = corpus_path(corpus)
         source = read_folder(path) if path.is_dir() else read_path(path)
     if not source.documents:
         raise UserError(f"'{corpus}' holds no text: give a corpus with at least 20 kB of it")
     return source
+
+
+def corpus_path(corpus: str) -> Path:
+    """The file or folder that a corpus is; UserError if there is none."""
+    path = existing_path(corpus)
+    if path is None:
+        raise UserError(
+            f"'{corpus}' is neither a known corpus (sotu, hf:NAME) nor an existing file or "
+            "folder: check the spelling"
+        )
+    return path
 
 
 def existing_path(text: str) -> Path | None:
@@ -94,13 +98,7 @@ def read_sotu() -> Source:
 def read_bytes(path: Path) -> bytes:
     """The content of a file; UserError if it cannot be read, or is too large to hold."""
     try:
-        if not path.is_file():
-            raise UserError(f"'{path}' is not a regular file: give a file, or a folder of them")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise UserError(
-                f"'{path}' is larger than {LARGEST_BYTES >> 30} GiB, the most that is read: "
-                "give a part of it"
-            )
+        _check_size(path)
         return path.read_bytes()
     except OSError as error:
         raise UserError(
@@ -108,25 +106,49 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
+def _check_size(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"'{path}' is not a regular file: give a file, or a folder of them")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise UserError(
+            f"'{path}' is larger than {LARGEST_BYTES >> 30} GiB, the most that is read: "
+            "give a part of it"
+        )
+
+
+def records_of(path: Path) -> Callable[[Path, Taken], Iterator[bytes]] | None:
+    """What reads the records of a file (.jsonl, .parquet); None for a text."""
+    return {".jsonl": jsonl_texts, ".parquet": parquet_texts}.get(path.suffix.lower())
+
+
+def is_binary(content: bytes) -> bool:
+    """Whether a file of a folder is no text: a NUL in its first 8 KiB."""
+    return b"\0" in content[:8192]
+
+
 def read_path(path: Path) -> Source:
     """One file: records where it has them (.jsonl, .parquet), else one text without borders."""
-    if path.suffix.lower() in _RECORDS:
-        return Source(path.name, _kept(_RECORDS[path.suffix.lower()](path)))
-    return Source(path.name, _kept([read_bytes(path)]), bordered=False)
+    if (records := records_of(path)) is None:
+        return Source(path.name, _kept([read_bytes(path)]), bordered=False)
+    _check_size(path)
+    taken = Taken()
+    documents = _kept(records(path, taken))
+    return Source(path.name, documents, notes=taken.notes(path.name))
 
 
 def read_folder(folder: Path) -> Source:
-    """Every file below a folder, by path, but hidden and binary ones (NUL in the first 8 KiB)."""
-    paths = list_folder(folder)
+    """Every file below a folder, by path, but hidden and binary ones."""
     documents: list[bytes] = []
+    notes: list[str] = []
     binary: list[str] = []
     held = 0
-    for path in paths:
-        if path.suffix.lower() in _RECORDS:
-            found = _RECORDS[path.suffix.lower()](path)
+    for path in list_folder(folder):
+        if records_of(path) is not None:
+            source = read_path(path)
+            found, notes = source.documents, notes + source.notes
         else:
             found = [read_bytes(path)]
-            if b"\0" in found[0][:8192]:
+            if is_binary(found[0]):
                 binary.append(path.name)
                 continue
         documents += _kept(found)
@@ -136,7 +158,10 @@ def read_folder(folder: Path) -> Source:
                 f"'{folder}' holds more than {LARGEST_BYTES >> 30} GiB, the most that is read: "
                 "give a part of it"
             )
-    notes = [f"{len(binary)} binary files were skipped, {binary[0]} first."] if binary else []
+    if binary:
+        count = "1 binary file was" if len(binary) == 1 else f"{len(binary)} binary files were"
+        first = binary[0] if len(binary) == 1 else f"{binary[0]} and others"
+        notes.append(f"{count} skipped: {first}.")
     return Source(folder.resolve().name, documents, notes=notes)
 
 
@@ -153,133 +178,16 @@ def list_folder(folder: Path) -> list[Path]:
         raise UserError(f"'{folder}' cannot be listed ({error.strerror})") from None
 
 
-def read_jsonl(path: Path) -> list[bytes]:
-    """The ``text`` field of each line, or the first field that is a string in the first line."""
-    documents = []
-    name: str | None = None
-    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        record = read_record(path, number, line)
-        name = name or text_field(record)
-        documents.append(record_text(path, number, record, name))
-    return documents
-
-
-def read_record(path: Path, number: int, line: bytes) -> object:
-    """A line of JSON; UserError if it is not."""
-    try:
-        return json.loads(line.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError):
-        raise UserError(f"'{path}' line {number} is not JSON: mend or remove it") from None
-
-
-def record_text(path: Path, number: int, record: object, name: str | None) -> bytes:
-    """The text in the field ``name`` of a record; UserError if there is none."""
-    text = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        wanted = f"string '{name}'" if name else "string field"
-        raise UserError(f"'{path}' line {number} has no {wanted}: mend or remove it")
-    return _to_bytes(text)
-
-
-def text_field(record: object) -> str | None:
-    """``text``, or the first field that is a string; None if there is none."""
-    if not isinstance(record, dict):
-        return None
-    if isinstance(record.get("text"), str):
-        return "text"
-    return next((name for name, value in record.items() if isinstance(value, str)), None)
-
-
-def _to_bytes(text: str) -> bytes:
-    """UTF-8; escaped invalid bytes become themselves again, and lone surrogates are kept."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-
-
-@contextlib.contextmanager
-def open_parquet(path: Path) -> Iterator[tuple[Any, Any, str]]:
-    """The module pyarrow, an open file, and the column that holds its text.
-
-    Raises:
-        UserError: pyarrow is missing, or the file cannot be read or has no strings, also inside
-            the block.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(f"'{path}' needs pyarrow: run `pip install 'mytnano[data]'`") from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            strings = [
-                column.name
-                for column in file.schema_arrow
-                if pyarrow.types.is_string(column.type)
-                or pyarrow.types.is_large_string(column.type)
-            ]
-            if not strings:
-                raise UserError(f"'{path}' has no column of strings: add one named 'text'")
-            yield pyarrow, file, "text" if "text" in strings else strings[0]
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"'{path}' cannot be read as Parquet ({reason})") from None
-
-
-def read_parquet(path: Path) -> list[bytes]:
-    """The ``text`` column, or the first column of strings; needs pyarrow."""
-    with open_parquet(path) as (pyarrow, file, name):
-        column = file.read(columns=[name]).column(name)
-        values = column.cast(pyarrow.large_binary()).to_pylist()  # bytes: UTF-8 is not assumed
-    return [value for value in values if value is not None]
-
-
-_RECORDS = {".jsonl": read_jsonl, ".parquet": read_parquet}
-
-
 def read_hub(name: str) -> Source:
     """The first 100 MB of ``NAME`` or ``NAME:CONFIG`` (split ``train``) from the Hugging Face hub.
 
     Streamed by ``datasets``, so no more than that is fetched.
     """
-    documents = list(_up_to(HUB_BYTES, hub_texts(name)))
-    taken = sum(map(len, documents))
-    note = f"The first {taken:,} bytes of hf:{name} (split 'train') were taken."
-    return Source(f"hf:{name}", _kept(documents), notes=[note])
-
-
-def hub_texts(name: str) -> Iterator[bytes]:
-    """The texts of ``NAME`` or ``NAME:CONFIG``, fetched as they are asked for.
-
-    Raises:
-        UserError: ``datasets`` is missing, or the data set cannot be read.
-    """
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(f"'hf:{name}' needs datasets: run `pip install 'mytnano[data]'`") from None
-    repository, _, config = name.partition(":")
-    try:
-        records = datasets.load_dataset(repository, config or None, split="train", streaming=True)
-        yield from _texts(records, name)
-    except UserError:
-        raise
-    except Exception as error:  # datasets raises errors of many libraries, networks included
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'hf:{name}' cannot be read: {reason}") from None
-
-
-def _texts(records: Iterable[dict], name: str) -> Iterable[bytes]:
-    column: str | None = None
-    for record in records:
-        column = column or text_field(record)
-        if column is None:
-            raise UserError(f"'hf:{name}' has no column of strings: choose another dataset")
-        if isinstance(record.get(column), str):
-            yield _to_bytes(record[column])
+    taken = Taken()
+    documents = list(_up_to(HUB_BYTES, hub_texts(name, taken)))
+    size = sum(map(len, documents))
+    note = f"The first {size:,} bytes of hf:{name} (split 'train') were taken."
+    return Source(f"hf:{name}", _kept(documents), notes=[note, *taken.notes(f"hf:{name}")])
 
 
 def _up_to(limit: int, documents: Iterable[bytes]) -> Iterable[bytes]:

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import numpy as np
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, json_text, sha256_bytes
-from mytnano.text.files import digest
+from mytnano.text.cache import digest
+from mytnano.text.readers import existing_path
 from mytnano.text.shards import (
     BLOCK,
     MANIFEST,
@@ -113,16 +115,18 @@ def build_shards(
     kept = _texts_of(out)
     tokenizer = _tokenizer(request)
     shards: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+    notes: list[str] = []  # of the records that are streamed
     with _Makers(out, tokenizer, workers) as makers:
         done_bytes = done_tokens = 0
-        for split, shard, reused in makers.make(_text(request), request.shard_bytes, kept):
+        text = _text(request, notes)
+        for split, shard, reused in makers.make(text, request.shard_bytes, kept):
             shards[split].append(shard)
             done_bytes, done_tokens = done_bytes + shard.bytes, done_tokens + shard.tokens
             on_progress(Progress(shard, reused, done_bytes, done_tokens))
     _check_splits(shards, request)
     manifest = Manifest(
         corpus=_name(request.corpus),
-        notes=_notes(request),
+        notes=[*_notes(request), *notes],
         split=request.split,
         tokenizer=tokenizer.name,
         tokenizer_sha256=tokenizer.fingerprint,
@@ -133,8 +137,9 @@ def build_shards(
     return manifest
 
 
-def _text(request: Request) -> Labelled:
-    return labelled_documents(request.corpus, request.split, request.held_out, request.limit)
+def _text(request: Request, notes: list[str] | None = None) -> Labelled:
+    given = (request.corpus, request.split, request.held_out, request.limit)
+    return labelled_documents(*given, notes)
 
 
 def _name(corpus: str) -> str:
@@ -215,8 +220,8 @@ def _tokenizer(request: Request) -> Tokenizer:
     folder = request.out / TOKENIZER
     if (folder / DESCRIPTION).exists():
         return load_tokenizer(folder)
-    saved = Path(request.tokenizer).expanduser()
-    if (saved / DESCRIPTION).is_file():
+    saved = existing_path(request.tokenizer)
+    if saved and (saved / DESCRIPTION).is_file():
         tokenizer = load_tokenizer(saved)
     else:
         everything = 0 if fits(request.corpus) else TOKENIZER_BYTES
@@ -244,9 +249,14 @@ class _Makers:
             )
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "a process that made shards was killed, perhaps for memory: run the same command "
+                "again with a smaller --shard-mb or fewer --workers; finished shards stay"
+            ) from None
 
     def make(
         self, documents: Labelled, size: int, kept: dict[str, str]
@@ -258,6 +268,7 @@ class _Makers:
 
         Raises:
             UserError: the text is not that of the finished folder; its files are as they were.
+            BrokenProcessPool: a process was killed; leaving the block says so.
         """
         counts = dict.fromkeys(SPLITS, 0)
         running: dict[concurrent.futures.Future, str] = {}
@@ -282,15 +293,9 @@ class _Makers:
 
 
 def _take(running: dict, when: str) -> Iterator[tuple[str, Shard, bool]]:
-    try:
-        done, _ = concurrent.futures.wait(running, return_when=when)
-        for future in done:
-            yield running.pop(future), future.result(), False
-    except concurrent.futures.process.BrokenProcessPool:
-        raise UserError(
-            "a process that made shards was killed, perhaps for memory: run the same command again "
-            "with a smaller --shard-mb or fewer --workers; finished shards stay"
-        ) from None
+    done, _ = concurrent.futures.wait(running, return_when=when)
+    for future in done:
+        yield running.pop(future), future.result(), False
 
 
 _worker_tokenizer: Tokenizer | None = None

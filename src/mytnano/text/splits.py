@@ -37,7 +37,8 @@ def split_by_hash(
     Within each stratum, groups are put in the order of their hashes; the first go to test until
     its share of the stratum's bytes is met as nearly as whole groups allow, the next to
     validation, the rest train. It depends on the set of documents and not on their order, and
-    identical documents stay together. Each split is in hash order: any prefix is a fair sample.
+    identical documents stay together: copies that fill more than half a share go to train first,
+    or one record could be a whole split. Each split is in hash order: any prefix is a fair sample.
 
     Args:
         documents: raw bytes.
@@ -46,6 +47,7 @@ def split_by_hash(
         shares: of test and of validation; a share of 0 leaves that split empty.
     """
     hashes = [hashlib.sha256(document).digest() for document in documents]
+    most = 0.5 * max(shares) if groups is None else 1.0  # given groups are as large as they are
     groups = hashes if groups is None else groups
     strata = [0] * len(documents) if strata is None else strata
     members: dict[tuple[Hashable, Hashable], list[int]] = {}
@@ -58,7 +60,10 @@ def split_by_hash(
             for (own, _), indices in members.items()
             if own == stratum
         )
-        sizes = [sum(len(documents[i]) for i in indices) for _, indices in ordered]
+        size_of = lambda indices: sum(len(documents[i]) for i in indices)
+        limit = most * sum(size_of(indices) for _, indices in ordered)
+        ordered.sort(key=lambda group: size_of(group[1]) > limit)  # stable: the last ones train
+        sizes = [size_of(indices) for _, indices in ordered]
         for part, chosen in zip(parts, _cut_shares(sizes, shares), strict=True):
             part += [i for position in chosen for i in ordered[position][1]]
     test, validation, train = (
@@ -140,19 +145,27 @@ def parse_split(text: str) -> float | None:
     return fraction
 
 
-def shared_passages(parts: Sequence[Iterable[bytes]], train: Iterable[bytes]) -> list[float]:
+def shared_passages(parts: Sequence[Iterable[bytes]], train: Iterable[bytes]) -> list[float | None]:
     """Share of the passages of each part that also occur, byte for byte, in ``train``.
 
-    A passage is any ``SHINGLE`` bytes of one document; one in 32 is looked at, chosen by its first
-    8 bytes so that every part chooses the same (winnowing, Schleimer et al. 2003).
+    None for a part without a passage to compare. A passage is any ``SHINGLE`` bytes of one
+    document; one in 32 is looked at, chosen by its first 8 bytes so that every part chooses the
+    same (winnowing, Schleimer et al. 2003).
     """
     known = np.sort(_passage_hashes(train))
     return [_share_within(_passage_hashes(part), known) for part in parts]
 
 
-def _share_within(hashes: np.ndarray, known: np.ndarray) -> float:
-    """Share of ``hashes`` (m,) that are in ``known`` (n,), which is sorted."""
-    if not (len(hashes) and len(known)):
+def shared_documents(part: Iterable[bytes], train: Iterable[bytes]) -> int:
+    """Documents of a part that are also, whole, documents of ``train``, however short they are."""
+    return sum(map(frozenset(train).__contains__, part))
+
+
+def _share_within(hashes: np.ndarray, known: np.ndarray) -> float | None:
+    """Share of ``hashes`` (m,) that are in ``known`` (n,), which is sorted; None if m is 0."""
+    if not len(hashes):
+        return None
+    if not len(known):
         return 0.0
     places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
     return float((known[places] == hashes).mean())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mytnano.text.files import digest, read_cache, write_cache
+from mytnano.text.cache import digest, read_cache, write_cache
 from mytnano.text.vocabulary import Tokenizer
 
 

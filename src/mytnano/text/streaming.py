@@ -9,24 +9,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mytnano.config import DataConfig
 from mytnano.errors import UserError
 from mytnano.text.corpus import Corpus, load_corpus
 from mytnano.text.readers import (
     BLOCK_BYTES,
+    corpus_path,
     cut_blocks,
-    existing_path,
-    hub_texts,
+    is_binary,
     list_folder,
-    open_parquet,
     read_bytes,
-    read_record,
-    record_text,
-    text_field,
+    records_of,
 )
+from mytnano.text.records import Taken, hub_texts
 
 IN_MEMORY = 512 << 20
 """Largest corpus, in bytes on disk, that is read and split as a whole."""
@@ -47,12 +46,14 @@ def fits(corpus: str) -> bool:
         return True
     if corpus.startswith("hf:"):
         return False
-    path = _path(corpus)
+    path = corpus_path(corpus)
     files = list_folder(path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files) <= IN_MEMORY
 
 
-def labelled_documents(corpus: str, split: str, held_out: float, limit: int) -> Labelled:
+def labelled_documents(
+    corpus: str, split: str, held_out: float, limit: int, notes: list[str] | None = None
+) -> Labelled:
     """The documents of a corpus with the split that each belongs to.
 
     A corpus that :func:`fits` is split as ``DataConfig.split`` says, exactly as for a run. Of a
@@ -62,6 +63,7 @@ def labelled_documents(corpus: str, split: str, held_out: float, limit: int) -> 
 
     Args:
         limit: bytes of text to stop after, if it is streamed; 0 is never.
+        notes: gets the sentences of :func:`stream_documents` about a corpus that is streamed.
 
     Raises:
         UserError: it cannot be read, or its split needs it in memory.
@@ -76,7 +78,7 @@ def labelled_documents(corpus: str, split: str, held_out: float, limit: int) -> 
             f"'{corpus}' is too large to be split by position: leave --split at documents"
         )
     read = 0
-    for document in stream_documents(corpus):
+    for document in stream_documents(corpus, notes):
         yield chosen_split(document, held_out), document
         read += len(document)
         if limit and read >= limit:
@@ -95,67 +97,49 @@ def chosen_split(document: bytes, held_out: float) -> str:
     return "test" if place < held_out else "validation" if place < 2 * held_out else "train"
 
 
-def stream_documents(corpus: str) -> Iterator[bytes]:
+def stream_documents(corpus: str, notes: list[str] | None = None) -> Iterator[bytes]:
     """Every document that is not empty.
+
+    Args:
+        notes: gets a sentence about the field of records that was read, once it is known.
 
     Raises:
         UserError: unknown, missing or unreadable, or an optional package is missing.
     """
+    notes = notes if notes is not None else []
     if corpus.startswith("hf:"):
-        found = hub_texts(corpus.removeprefix("hf:"))
+        found = _records(hub_texts, corpus.removeprefix("hf:"), corpus, notes)
     else:
-        path = _path(corpus)
-        found = _folder(path) if path.is_dir() else _file(path, bordered=False)
+        path = corpus_path(corpus)
+        found = _folder(path, notes) if path.is_dir() else _file(path, notes, bordered=False)
     return (document for document in found if document)
 
 
-def _path(corpus: str) -> Path:
-    path = existing_path(corpus)
-    if path is None:
-        raise UserError(
-            f"'{corpus}' is neither a known corpus (sotu, hf:NAME) nor an existing file or "
-            "folder: check the spelling"
-        )
-    return path
-
-
-def _folder(folder: Path) -> Iterator[bytes]:
+def _folder(folder: Path, notes: list[str]) -> Iterator[bytes]:
     for path in list_folder(folder):
-        yield from _file(path, bordered=True)
+        yield from _file(path, notes, bordered=True)
 
 
-def _file(path: Path, bordered: bool) -> Iterator[bytes]:
+def _file(path: Path, notes: list[str], bordered: bool) -> Iterator[bytes]:
     """The documents of one file; a text of a folder is one document, a text alone is cut."""
-    if path.suffix.lower() == ".jsonl":
-        yield from _jsonl(path)
-    elif path.suffix.lower() == ".parquet":
-        yield from _parquet(path)
+    if (records := records_of(path)) is not None:
+        yield from _records(records, path, path.name, notes)
     elif not bordered:
         yield from _blocks(path)
     else:
         text = read_bytes(path)
-        if b"\0" not in text[:8192]:  # as in readers.read_folder: not a text
+        if not is_binary(text):
             yield text
 
 
-def _jsonl(path: Path) -> Iterator[bytes]:
-    name: str | None = None
+def _records(
+    read: Callable[[Any, Taken], Iterator[bytes]], place: Path | str, name: str, notes: list[str]
+) -> Iterator[bytes]:
+    taken = Taken()
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    record = read_record(path, number, line)
-                    name = name or text_field(record)
-                    yield record_text(path, number, record, name)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror})") from None
-
-
-def _parquet(path: Path) -> Iterator[bytes]:
-    with open_parquet(path) as (pyarrow, file, column):
-        for batch in file.iter_batches(batch_size=1024, columns=[column]):
-            values = batch.column(0).cast(pyarrow.large_binary()).to_pylist()
-            yield from (value for value in values if value is not None)
+        yield from read(place, taken)
+    finally:  # also where no more of them are wanted
+        notes += taken.notes(name)
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Caches that carry their own checksum, and the digest that names them."""
+"""Cache files that carry their own checksum, and the digest that names them."""
 
 from __future__ import annotations
 
