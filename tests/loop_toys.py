@@ -1,16 +1,25 @@
-"""Toy runs of the training loop, and what two of them must share."""
+"""Toy runs of the engine and of the training loop, and what two of them must share."""
 
 import torch
-from model_toys import HEALTHY, PARTS, alphabet_tokenizer, text_of, toy_run, words
+from model_toys import (
+    HEALTHY,
+    PARTS,
+    alphabet_tokenizer,
+    random_ids,
+    text_of,
+    tiny_design,
+    toy_run,
+    words,
+)
 from safetensors.torch import load_file
 
+from mytnano.config import RunConfig
 from mytnano.model.own import with_own_code
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.care import Care, unseen
-from mytnano.training.checkpoint import (
-    save_checkpoint,
-)
+from mytnano.training.checkpoint import save_checkpoint
+from mytnano.training.engine import Engine
 
 STEPS = 24
 TIMES = {"tokens_per_second", "seconds", "peak_memory_bytes"}
@@ -61,6 +70,28 @@ def text_with_three_splits():
 
 def run_of(text, case="fp32", steps=STEPS, **sections):
     return with_own_code(toy_run(text, steps, **{**CASES[case], **sections}))
+
+
+def run_config(id="mytnano", precision="fp32", model=None, **optim):
+    """A rung's design for single steps of the engine."""
+    config = tiny_design(id, **{"width": 32, "vocab_size": 40, "context": 16, **(model or {})})
+    return RunConfig(model=config).but(train={"precision": precision}, optim=optim)
+
+
+def batch(config, step=0, windows=12):
+    x = random_ids(config.model, windows, seed=step)
+    return x, (3 * x + 1) % config.model.vocab_size  # something that every design can learn
+
+
+def trained(config, steps, lr=None):
+    """An engine after some steps, and the losses on the way."""
+    engine = Engine(config)
+    engine.model.train()
+    losses = []
+    for step in range(steps):
+        losses.append(engine.gradients(*batch(config, step)).item())
+        engine.update(lr or config.optim.lr)
+    return engine, losses
 
 
 def timeless(values):

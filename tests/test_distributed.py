@@ -1,7 +1,6 @@
 """Ranks that train one model: the same weights, batches and losses as one process."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +11,7 @@ from scale_toys import losses, run_ranks, toy_config, toy_text
 
 from mytnano.designs.scale import SCALE
 from mytnano.distributed import checkpoint
+from mytnano.distributed import engine as sharded
 from mytnano.distributed.engine import ShardedEngine, whole
 from mytnano.distributed.run import SharedRun, least_memory, refusal
 from mytnano.distributed.world import World, joined
@@ -68,6 +68,42 @@ def test_two_ranks_train_as_one_and_go_on_from_a_checkpoint(tmp_path):
             assert other == pytest.approx(block, rel=1e-3)
 
 
+def test_ranks_that_object_leave_together(tmp_path):
+    nan = {"folder": "nan", "optim": {"lr": 1e30, "grad_clip": 0.0}, "log_points": 2}
+    said = run_ranks(
+        tmp_path,
+        2,
+        {"refuse": 0},
+        {"refuse": 1},
+        {"folder": "full", "full": 1, "save_every": 2},
+        {"folder": "closed", "closed": True},
+        {**nan, "save_every": 3, "stop_at": 3},  # the loss is no number, and nobody has looked
+        nan,
+        seconds=120,
+    ).splitlines()
+    for rank in (0, 1):
+        for way in ("agree", "each", "chief"):
+            assert f"{way} of {rank}: objection of 0" in said
+        assert f"agree of {rank}: objection of 1" in said
+        assert f"each of {rank}: objection of 1" in said
+        assert f"chief of {rank}: nothing" in said
+    for sentence in ("full: no space left", "closed: its recorder cannot be opened"):
+        assert said.count(sentence) == 2
+    assert said.count("nan: after 3") == 2
+    result = json.loads((tmp_path / "nan" / "result.json").read_text())
+    assert result["status"] == "diverged" and result["validation_bpb"] is None
+    assert losses(tmp_path / "nan")[-1] is None
+
+
+def test_blocks_are_compiled_for_training_alone(monkeypatch):
+    monkeypatch.setattr(sharded, "compiled", lambda forward, device: lambda x: -x)
+    forward = sharded.compiled_to_train(lambda x: x, "cpu")
+    one = torch.ones(1)
+    assert forward(one) == -1
+    with torch.no_grad():
+        assert forward(one) == 1
+
+
 @pytest.mark.ranks
 def test_one_two_and_four_ranks_agree_over_fifty_steps_and_reshard(tmp_path):
     # A rate at which rounding stays rounding: where loss falls fastest it grows with every step.
@@ -105,10 +141,12 @@ PARTS = {
         "optim": {"ema": 0.9},
         "train": {"recompute": True},
     },
+    "apart": {"data": {"cross_documents": False}},
     "compile": {"train": {"compile": True}},
     "bf16": {"train": {"precision": "bf16"}},
+    "all at once": {"train": {"precision": "bf16", "compile": True, "recompute": True}},
 }  # fmt: skip
-LOOSE = {"muon": 2e-3, "compile": 1e-4, "bf16": 1e-2}
+LOOSE = {"muon": 2e-3, "compile": 1e-4, "bf16": 1e-2, "all at once": 1e-2}
 """Muon orthogonalises what differs by rounding; bf16 rounds the tables' gradients once more."""
 
 
@@ -119,6 +157,24 @@ def test_designs_optimizers_and_precisions_train_sharded_as_whole(tmp_path):
     for name, part in PARTS.items():
         expected = alone(tmp_path / name, steps=4, **part)
         assert close(losses(tmp_path / f"{name}-2"), expected, LOOSE.get(name, TOLERANCE)), name
+    one, two = (
+        json.loads((tmp_path / f / "result.json").read_text()) for f in ("apart", "apart-2")
+    )
+    for before, after in zip(one["mechanism"], two["mechanism"], strict=True):
+        for block, other in zip(before["blocks"], after["blocks"], strict=True):
+            assert other == pytest.approx(block, rel=1e-3)
+
+
+@pytest.mark.ranks
+def test_what_an_optimizer_keeps_is_read_by_more_ranks(tmp_path):
+    # "parts" has scalars of two blocks, which four ranks share.
+    names = ("muon", "averaged", "parts")
+    stopped = {"steps": 6, "save_every": 3, "stop_at": 5}
+    run_ranks(tmp_path, 2, *({"folder": name, **stopped, **PARTS[name]} for name in names))
+    run_ranks(tmp_path, 4, *({"folder": name, "steps": 6, **PARTS[name]} for name in names))
+    for name in names:
+        expected = alone(tmp_path / f"{name}-1", steps=6, **PARTS[name])
+        assert close(losses(tmp_path / name), expected, LOOSE.get(name, TOLERANCE)), name
 
 
 def test_what_ranks_cannot_train_is_refused_in_a_sentence(monkeypatch):
@@ -148,27 +204,56 @@ def fake_checkpoint(root, step: int, config_hash: str = "abc", content: bytes = 
 
 
 def test_the_last_whole_checkpoint_is_found_and_damaged_ones_are_named(tmp_path):
-    assert checkpoint.find(tmp_path, "abc") is None
-    fake_checkpoint(tmp_path, 3)
-    last = fake_checkpoint(tmp_path, 6)
-    assert checkpoint.find(tmp_path, "abc").step == 6
+    assert checkpoint.find(tmp_path, "abc") == (None, [])
+    first, last = fake_checkpoint(tmp_path, 3), fake_checkpoint(tmp_path, 6)
+    found, notes = checkpoint.find(tmp_path, "abc")
+    assert found.step == 6 and not notes
     (last / "shard.safetensors").write_bytes(b"weight")
-    found = checkpoint.find(tmp_path, "abc")
-    assert found.step == 3 and "does not match its checksum" in found.note
-    (last / checkpoint.MANIFEST).write_text("{")
-    assert "manifest.json is unreadable" in checkpoint.find(tmp_path, "abc").note
-    shutil.rmtree(last)
+    found, (note,) = checkpoint.find(tmp_path, "abc")
+    assert found.step == 3
+    assert note.startswith("step-00000006 is damaged (shard.safetensors does not match its check")
+    aside = tmp_path / "aside-1-step-00000006"
+    assert note.endswith(f"is kept as {aside.name}")
+    assert (aside / "shard.safetensors").read_bytes() == b"weight"
     with pytest.raises(UserError, match="another configuration"):
         checkpoint.find(tmp_path, "def")
+    (first / checkpoint.MANIFEST).write_text("{")
+    found, notes = checkpoint.find(tmp_path, "abc")
+    assert found is None and "manifest.json is unreadable" in notes[0]
+    assert notes[1] == "no whole checkpoint is left, so the run starts from its beginning"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def seal(root, step: int):
+    temporary = root / ".tmp-step"
+    temporary.mkdir()
+    (temporary / "shard.safetensors").write_bytes(b"x")
+    checkpoint.seal(temporary, root / f"step-{step:08d}", {"step": step})
 
 
 def test_sealing_keeps_the_last_two(tmp_path):
     for step in (1, 2, 3):
-        temporary = tmp_path / ".tmp-step"
-        temporary.mkdir()
-        (temporary / "shard.safetensors").write_bytes(b"x")
-        checkpoint.seal(temporary, tmp_path / f"step-{step:08d}", {"step": step})
+        seal(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_what_is_sealed_after_a_damaged_one_is_kept(tmp_path):
+    for step in (3, 6):
+        seal(tmp_path, step)
+    seal(tmp_path, 4)  # as after step 3, as 6 was damaged
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["aside-1-step-00000006", "step-00000003", "step-00000004"]
+    seal(tmp_path, 4)
+    assert "step-00000004" in [path.name for path in tmp_path.iterdir()]
+
+
+def test_numbers_that_are_none_come_back_from_a_manifest(tmp_path):
+    path = fake_checkpoint(tmp_path, 3)
+    manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+    manifest |= {"history": json.dumps({"pending": [float("nan"), 1.5]}), "values": "{}"}
+    atomic_write_json(path / checkpoint.MANIFEST, manifest)
+    found, _ = checkpoint.find(tmp_path, "abc")
+    assert np.isnan(found.history["pending"][0]) and found.history["pending"][1] == 1.5
 
 
 def test_a_full_disk_is_said_in_a_sentence(tmp_path):
@@ -246,7 +331,9 @@ def test_a_shared_checkpoint_keeps_what_a_plain_one_does(tmp_path, monkeypatch):
         checkpoints.save(engine, 4, {})
         checkpoints.wait()
         fresh = ShardedEngine(config, here)
-        assert checkpoints.load(fresh).step == 4
+        found, _ = checkpoints.find()
+        assert found.step == 4
+        checkpoints.load(fresh, found)
         for group, other in zip(
             engine.optimizer.param_groups, fresh.optimizer.param_groups, strict=True
         ):

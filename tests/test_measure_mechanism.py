@@ -6,8 +6,16 @@ import pytest
 import torch
 from model_toys import random_ids, rough_model, tiny_design
 
-from mytnano.measure.mechanism import activity, block_norms, normalised_entropy, probe
+from mytnano.measure import mechanism
+from mytnano.measure.mechanism import (
+    activity,
+    block_norms,
+    normalised_entropy,
+    probe,
+    visible_positions,
+)
 from mytnano.model.attention import attention_weights
+from mytnano.model.transformer import apart, documents_of
 
 T = 9
 
@@ -84,6 +92,49 @@ def test_probe_sees_what_the_model_does(id):
             assert row[name] == pytest.approx(value, rel=1e-4)
 
 
+def test_documents_apart_are_measured_apart(monkeypatch):
+    config = tiny_design("pre-norm")
+    model, eod, place = rough_model(config), 3, 5
+    ids = random_ids(config, 2).clamp(4)
+    ids[0, place] = eod
+    states, entropy = [], []
+    monkeypatch.setattr(mechanism, "activity", lambda x: states.append(x) or {})
+    monkeypatch.setattr(mechanism, "over_visible", lambda found, visible: entropy.append(found))
+    for before in (ids[0, :place].clone(), ids[0, :place].flip(0) + 1):
+        ids[0, :place] = before.clamp(4, 10)
+        probe(model, ids, documents_of(ids, eod))
+    half = len(states) // 2
+    for one, other in zip(states[:half], states[half:], strict=True):  # (B, T, D)
+        assert torch.equal(one[0, place:], other[0, place:])
+        assert not torch.equal(one[0, :place], other[0, :place])
+    for one, other in zip(entropy[:half], entropy[half:], strict=True):  # (B, H, T)
+        assert torch.equal(one[0, :, place:], other[0, :, place:])
+        assert (one[0, :, place] == 0).all()
+
+
+def test_entropy_is_over_what_a_document_shows():
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2], [1, 1, 1, 1, 1, 1]])
+    visible = visible_positions(documents)
+    assert visible.tolist() == [[1, 2, 3, 1, 2, 1], [1, 2, 3, 4, 5, 6]]
+    mask = apart(torch.full((6, 6), -math.inf).triu(1), documents)  # (2, 1, 6, 6)
+    uniform = mask.expand(2, 3, 6, 6).softmax(-1)
+    assert normalised_entropy(uniform, visible) == pytest.approx(1, rel=1e-5)
+    assert normalised_entropy(uniform) < 0.9
+    assert normalised_entropy(uniform, torch.ones_like(visible)) is None
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi"])
+def test_long_windows_are_probed_in_parts(monkeypatch, positions):
+    config = tiny_design("mytnano", positions=positions)
+    model, ids = rough_model(config), random_ids(config, 3)
+    for documents in (None, documents_of(ids, 3)):
+        monkeypatch.setattr(mechanism, "MOST_WEIGHTS", 1 << 27)
+        whole = probe(model, ids, documents)
+        monkeypatch.setattr(mechanism, "MOST_WEIGHTS", 5 * config.heads * config.context)
+        for row, expected in zip(probe(model, ids, documents), whole, strict=True):
+            assert row == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_block_without_attention_has_no_entropy():
     config = tiny_design("average")
     (row,) = probe(rough_model(config), random_ids(config, 2))
@@ -121,4 +172,4 @@ def test_norms_are_gathered_per_block():
         torch.cat([p.detach().flatten() for p in block.parameters()]).norm().item()
         for block in model.blocks
     ]
-    assert block_norms(model, named) == pytest.approx(expected, rel=1e-5)
+    assert block_norms(model, named.items()) == pytest.approx(expected, rel=1e-5)

@@ -1,10 +1,15 @@
 """``mytnano train``: what it leaves, that it goes on exactly, and what it refuses."""
 
+import contextlib
 import io
+import itertools
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -16,15 +21,19 @@ from train_toys import STEPS, made, text_file, toy_request
 from mytnano import cli
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import sized
+from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.kept import read_kept, write_kept
 from mytnano.measure.flops import training_flops
+from mytnano.planning.memory import training_memory
 from mytnano.runs.store import RunFolder
 from mytnano.solo import plan as solo_plan
 from mytnano.solo import run as solo
 from mytnano.solo.curves import write_curves
-from mytnano.solo.run import memory_said
+from mytnano.solo.memory import fitting_windows, memory_said
+from mytnano.solo.ranks import train_together
 from mytnano.training import loop, pace
+from mytnano.training.engine import Engine
 from mytnano.training.text import prepare, resolve
 
 TIMES = ("tokens_per_second", "seconds")
@@ -71,7 +80,8 @@ def test_what_a_run_leaves(finished):
     config = RunConfig.model_validate(run.config())
     result = run.result()
     assert config.steps == STEPS and config.optim.spike == solo_plan.SPIKE
-    assert result["config_hash"] == config.hash == run.hash or run.hash is None
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert result["config_hash"] == config.hash == manifest["hash"]
     assert result["test_bpb"] > 0 and result["rung"] == "mytnano" and result["size"] == "nano"
     counted = result["flops"] / result["train_tokens"]  # Muon's among them
     assert counted > training_flops(config.model, 1)
@@ -337,12 +347,124 @@ def test_a_plan_of_a_newer_version_is_a_sentence(finished, path, tmp_path, field
 
 
 def test_a_text_too_small_for_the_recipes_vocabulary_gets_a_smaller_one(tmp_path):
-    text = tmp_path / "random.txt"
-    random = __import__("random").Random(0)
-    text.write_text("\n\n".join("".join(random.choices("abcdefgh", k=600)) for _ in range(50)))
+    text, drawn = tmp_path / "random.txt", random.Random(0)
+    words = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=3)][:400]
+    text.write_text("\n\n".join(" ".join(drawn.choices(words, k=150)) for _ in range(50)))
     request = toy_request(text)
     del request.changes["data.tokenizer"]
     said = []
     plan = solo_plan.make_plan(request, tmp_path / "run", said.append)
-    assert plan.config.data.tokenizer in ("bpe:512", "bpe:1024")
-    assert bool(said) == (plan.config.data.tokenizer == "bpe:512")
+    assert plan.config.data.tokenizer == "bpe:512"
+    assert len(said) == 1 and "bpe:512 is used instead" in said[0]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ctrl-C in the twentieth step of what is run within."""
+
+    @contextlib.contextmanager
+    def within():
+        update, steps = Engine.update, []
+
+        def counted(engine, lr, norm):
+            steps.append(lr)
+            if len(steps) == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+            return update(engine, lr, norm)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "update", counted)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return within
+
+
+def test_a_run_of_ranks_goes_on_without_torchrun(
+    path, tmp_path, interrupted, monkeypatch, capsys, finished
+):
+    monkeypatch.chdir(tmp_path)
+    request, out = toy_request(path, "optimizer=muon"), tmp_path / "run"
+    with interrupted():
+        train_together(request, solo.Ways(), out, Console(quiet=True))
+    assert list(out.glob("checkpoints/step-*20")) and not list(out.glob("checkpoint*.bin"))
+    words = ["--corpus", path, "--split", "tail:0.1", "--bytes", str(request.bytes), "--out", out]
+    assert command(monkeypatch, *words, *train_toys.SMALL, "optimizer=muon") == 0
+    said = capsys.readouterr().out
+    assert "going on after step 20" in said and f"written to {out}" in said
+    assert RunFolder(out).is_finished() and not (out / "checkpoints").exists()
+    one, other = (RunFolder(run).result()["validation_bpb"] for run in (finished[0], out))
+    assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_a_run_of_one_process_is_not_begun_again_by_ranks(path, tmp_path, interrupted):
+    request, out = toy_request(path), tmp_path / "run"
+    with interrupted():
+        made(request, out)
+    with pytest.raises(UserError, match=r"was begun by one process.* go on with it without torch"):
+        train_together(request, solo.Ways(), out, Console(quiet=True))
+    assert list(out.glob("checkpoint*.bin")) and not (out / "checkpoints").exists()
+
+
+def test_ranks_meet_where_the_run_is(path, tmp_path, monkeypatch):
+    request = toy_request(path)
+    assert solo_plan.meeting_device(request, tmp_path) == "cpu"
+    plan = solo_plan.make_plan(request, tmp_path, lambda sentence: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert solo_plan.meeting_device(request, tmp_path) == "cpu"
+    assert solo_plan.meeting_device(request, tmp_path / "new") == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    moved = plan.config.but(train={"device": "cuda"})
+    with pytest.raises(UserError, match="is on cuda, which this machine does not have: go on"):
+        solo_plan.check_device(moved, tmp_path)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(solo_plan, "free_for_each", lambda device, ranks: 1 << 16)
+    refused(r"predicted to take 0\.\d GiB, and 0\.0 GiB are free here \(cpu\): give micro_windows=",
+            toy_request(path, "recompute=true"), tmp_path / "run")  # fmt: skip
+    assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_passes_are_halved_until_a_rank_has_room():
+    config = SCALE["mytllm-tiny"].but(train={"device": "cuda", "micro_windows": 0})
+    everything = training_memory(config, 2).total
+    assert fitting_windows(config, 2, 4, 2 * everything) == 4
+    assert fitting_windows(config, 2, 4, everything // 2) in (1, 2)
+    assert fitting_windows(config, 2, 4, 0) == 1
+
+
+def test_a_run_without_a_score_of_the_test_text_says_so(path, tmp_path):
+    said = io.StringIO()
+    request = toy_request(path, "score_test=false", bytes=2000)
+    made(request, tmp_path, Console(file=said, width=400))
+    assert "bits per byte; the test text was not scored; " in said.getvalue()
+    assert "no scores" not in said.getvalue()
+
+
+def test_a_signal_is_a_question():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with solo.Stop() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with solo.Stop(patient=True) as stop:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert stop.asked
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_of_the_main_thread_no_signal_is_heard():
+    before, asked = signal.getsignal(signal.SIGINT), []
+
+    def listen():
+        with solo.Stop() as stop:
+            asked.append((stop.asked, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert asked == [(False, before)]

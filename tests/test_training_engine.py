@@ -3,32 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from model_toys import random_ids, tiny_design
+from loop_toys import batch, run_config, trained
 
-from mytnano.config import RunConfig
 from mytnano.training import engine as engine_module
 from mytnano.training.engine import Engine
-
-
-def run_config(id="mytnano", precision="fp32", optim=None, **model):
-    config = tiny_design(id, width=32, vocab_size=40, context=16, **model)
-    return RunConfig(model=config).but(train={"precision": precision}, optim=optim or {})
-
-
-def batch(config, step=0, windows=12):
-    x = random_ids(config.model, windows, seed=step)
-    return x, (3 * x + 1) % config.model.vocab_size  # something that every design can learn
-
-
-def trained(config, steps):
-    """An engine after some steps, and the losses on the way."""
-    engine = Engine(config)
-    engine.model.train()
-    losses = []
-    for step in range(steps):
-        losses.append(engine.gradients(*batch(config, step)).item())
-        engine.update(config.optim.lr)
-    return engine, losses
 
 
 def test_gradients_are_those_of_the_mean_loss():
@@ -79,7 +57,7 @@ def test_masters_are_fp32_and_the_model_works_in_bf16():
 
 
 def test_masters_gather_steps_that_bf16_would_lose():
-    config = run_config(precision="bf16", optim={"weight_decay": 0.0})
+    config = run_config(precision="bf16", weight_decay=0.0)
     engine = Engine(config)
     name = "blocks.0.mixer.query.weight"
     start = engine.masters[name].clone()
@@ -98,9 +76,8 @@ def test_in_fp32_the_masters_are_the_models_own():
 
 @pytest.mark.parametrize("id", ["bigram", "average-current", "pre-norm", "mytnano"])
 def test_bf16_learns_what_fp32_learns(id):
-    optim = {"lr": 5e-3}
-    _, exact = trained(run_config(id, optim=optim), 40)
-    _, rough = trained(run_config(id, "bf16", optim=optim), 40)
+    _, exact = trained(run_config(id, lr=5e-3), 40)
+    _, rough = trained(run_config(id, "bf16", lr=5e-3), 40)
     assert exact[-1] < 0.7 * exact[0]
     assert rough == pytest.approx(exact, rel=0.03)
 
@@ -121,7 +98,7 @@ def test_exact_model_is_a_copy_of_the_masters():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_clipping(precision):
-    config = run_config(precision=precision, optim={"grad_clip": 0.05})
+    config = run_config(precision=precision, grad_clip=0.05)
     engine = Engine(config)
     engine.gradients(*batch(config))
     gradients = [p.grad.clone() for p in engine.masters.values()]
@@ -136,7 +113,7 @@ def test_clipping(precision):
 
 
 def test_no_clipping_at_zero():
-    config = run_config(optim={"grad_clip": 0.0})
+    config = run_config(grad_clip=0.0)
     engine = Engine(config)
     engine.gradients(*batch(config))
     gradients = [p.grad.clone() for p in engine.masters.values()]
@@ -148,7 +125,7 @@ def test_no_clipping_at_zero():
 
 def test_adamw_by_hand():
     optim = {"lr": 0.01, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.5, "grad_clip": 0.0}
-    config = run_config("pre-norm", optim=optim)
+    config = run_config("pre-norm", **optim)
     engine = Engine(config)
     names = ["blocks.0.ffn.up.weight", "blocks.0.ffn_norm.weight", "embedding.weight"]
     weights = {n: engine.masters[n].detach().clone().double() for n in names}
@@ -210,7 +187,7 @@ def test_without_a_compiler_it_runs_and_says_so(monkeypatch):
 @pytest.mark.skipif(not engine_module.can_compile(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_compiled_learns_the_same(precision):
-    config = run_config(precision=precision, optim={"lr": 3e-3})
+    config = run_config(precision=precision, lr=3e-3)
     _, eager = trained(config, 10)
     _, fast = trained(config.but(train={"compile": True}), 10)
     assert fast == pytest.approx(eager, rel=1e-4 if precision == "fp32" else 0.02)
@@ -218,7 +195,7 @@ def test_compiled_learns_the_same(precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recomputed_blocks_give_the_same_bits(precision):
-    config = run_config("mytnano", precision, dropout=0.2)
+    config = run_config("mytnano", precision, {"dropout": 0.2})
     found = []
     for recompute in (False, True):
         engine = Engine(config.but(train={"recompute": recompute}))

@@ -123,7 +123,7 @@ def test_test_text_is_read_by_nothing_when_it_must_not_be(text, tmp_path):
 
 def test_the_sample_continues_the_prompt(text, tmp_path):
     result = train(run_of(text), text, tmp_path)
-    assert result["prompt"] == "The people " and 200 < len(result["sample"]) <= 240
+    assert result["prompt"] == "The people" and 200 < len(result["sample"]) <= 240
 
 
 def test_a_diverged_run_ends_early_and_has_no_scores(text, tmp_path):

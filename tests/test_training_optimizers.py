@@ -4,7 +4,8 @@ import sys
 
 import pytest
 import torch
-from model_toys import random_ids, tiny_design
+from loop_toys import batch, run_config, trained
+from model_toys import tiny_design
 from torch.utils.flop_counter import FlopCounterMode
 
 from mytnano.config import OptimConfig, RunConfig
@@ -22,26 +23,6 @@ MODERN = {
     "ffn": "relu2", "norm_gain": False, "qk_norm": True, "softcap": 15.0, "embedding_norm": True,
     "x0_skip": True, "value_embeddings": True, "init": "modern", "layers": 3,
 }  # fmt: skip
-
-
-def run_config(precision="fp32", model=None, **optim):
-    config = tiny_design("mytnano", width=32, vocab_size=40, context=16, **(model or {}))
-    return RunConfig(model=config).but(train={"precision": precision}, optim=optim)
-
-
-def batch(config, step=0, windows=12):
-    x = random_ids(config.model, windows, seed=step)
-    return x, (3 * x + 1) % config.model.vocab_size
-
-
-def trained(config, steps, lr=None):
-    engine = Engine(config)
-    engine.model.train()
-    losses = []
-    for step in range(steps):
-        losses.append(engine.gradients(*batch(config, step)).item())
-        engine.update(lr or config.optim.lr)
-    return engine, losses
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 24)])
@@ -93,7 +74,7 @@ def test_a_muon_step_by_hand():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest(precision):
-    engine, _ = trained(run_config(precision, MODERN, optimizer="muon"), 1)
+    engine, _ = trained(run_config("mytnano", precision, MODERN, optimizer="muon"), 1)
     assert isinstance(engine.optimizer, Several)
     for name, weight in engine.masters.items():
         hidden = name.startswith("blocks.") and weight.ndim == 2
@@ -144,7 +125,7 @@ def test_without_its_package_lion_says_what_to_install(monkeypatch):
 )
 def test_they_learn(optimizer, precision):
     lr = 5e-3 if optimizer == "muon" else 2e-3
-    _, losses = trained(run_config(precision, MODERN, optimizer=optimizer), 15, lr)
+    _, losses = trained(run_config("mytnano", precision, MODERN, optimizer=optimizer), 15, lr)
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -203,7 +184,7 @@ def test_the_average_is_that_of_the_weights():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_average_takes_the_models_place_and_leaves_it_again(precision):
-    engine, _ = trained(run_config(precision, ema=0.95), 5, 1e-2)
+    engine, _ = trained(run_config("mytnano", precision, ema=0.95), 5, 1e-2)
     masters = {name: p.detach().clone() for name, p in engine.masters.items()}
     average = {name: p.clone() for name, p in engine.average.items()}
     with pytest.raises(KeyboardInterrupt), engine.averaged():

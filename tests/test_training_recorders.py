@@ -117,6 +117,6 @@ def test_wandb_works_offline(tmp_path, monkeypatch):
 @pytest.mark.extras
 def test_trackio_works_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio")
+    pytest.importorskip("trackio", reason="trackio needs other versions than the pinned ones")
     record("trackio", tmp_path)
     assert list((tmp_path / "trackio").glob("mytnano*"))

@@ -63,6 +63,15 @@ def test_resolve_fills_in_what_the_text_tells(folder, tmp_path):
     assert resolve(config, tmp_path / "cache") == config
 
 
+def test_a_window_named_in_tokens_keeps_them(folder, tmp_path):
+    config = config_of(folder, tokenizer="bpe:300").but(model={"context": 100})
+    kept = resolve(config, tmp_path / "cache", keep_context=True)
+    text = prepare(kept.data, tmp_path / "cache")
+    per_token = text.train.byte_count / len(text.train.ids)
+    assert kept.model.context == 100 and kept.data.window_bytes == round(100 * per_token)
+    assert resolve(config, tmp_path / "cache").data.window_bytes == config.data.window_bytes
+
+
 def test_a_text_that_changed_is_refused(folder, tmp_path):
     config = resolve(config_of(folder), tmp_path / "cache")
     (folder / "00.txt").write_bytes(WORDS[0] * 200)

@@ -70,6 +70,7 @@ def train(
     """
     from mytnano.config import DataConfig
     from mytnano.designs.settings import amount, assignments
+    from mytnano.run_files import SHARED
     from mytnano.solo.plan import Request, process_began
     from mytnano.solo.run import Ways, train_one
 
@@ -92,7 +93,8 @@ def train(
     )
     folder = out or default_folder(request.name, corpus, "train")
     ways = Ways(split_names(log or []), checkpoint_minutes)
-    if request.whole or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+    shared = (folder / SHARED).is_dir()  # begun by ranks: one process goes on as the only one
+    if request.whole or shared or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
         from mytnano.solo.ranks import train_together
 
         train_together(request, ways, folder, Console())

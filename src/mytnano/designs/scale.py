@@ -6,8 +6,9 @@ been made. ``mytllm-1b-modern`` spends as much on the parts that mid-2020s speed
 the embedding, an untied head that starts silent, Muon for the matrices. ``mytllm-tiny`` differs
 from ``mytllm-1b`` in sizes alone.
 
-Windows are given in bytes; at about 4.4 bytes a token those of the large ones come to the context
-that stands beside them, which the text then settles (``training.text.resolve``).
+Windows are given in bytes for a plan without a text, at about 4.4 bytes a token; a run keeps the
+context that stands beside them, and takes the bytes of a window from its text
+(``training.text.resolve``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 safetensors file a rank; nothing is pickled. They go to a folder with a temporary name. When all are
 on the disk the chief adds a manifest (SHA-256 of each file, step, the run's hash and its measured
 history) and renames the folder. So a folder with its final name is whole, or was damaged later,
-which the manifest shows. The last two are kept.
+which the manifest shows. The last two are kept; a damaged one is moved aside.
 
 ::
 
@@ -52,7 +52,6 @@ class Found:
         path: its folder. step: after which it was saved. history: measured so far.
         values: plain values of the optimizer's state, by place. groups: those of its groups.
         updates: steps that were not skipped.
-        note: a sentence about damaged ones that were passed over.
     """
 
     path: Path
@@ -61,7 +60,6 @@ class Found:
     values: dict[str, Any]
     groups: list[dict[str, Any]]
     updates: int
-    note: str | None
 
 
 class Checkpoints:
@@ -91,10 +89,11 @@ class Checkpoints:
             "hash": self.hash,
             "step": step,
             "ranks": self.world.size,
-            "values": values,
-            "groups": optimizer_groups(engine),
             "updates": engine.updates,
-            "history": json.loads(json.dumps(history)),  # as it is now
+            # As text, which holds a loss that is no number too; and as they are now.
+            "values": json.dumps(values),
+            "groups": json.dumps(optimizer_groups(engine)),
+            "history": json.dumps(history),
         }
         writer = dcp.HuggingFaceStorageWriter(str(temporary), save_distributed=True)
         written = dcp.async_save(tensors, storage_writer=writer, process_group=self.world.saving)
@@ -115,29 +114,28 @@ class Checkpoints:
         self._writing = None
         self.world.agree(refusal)
 
-    def load(self, engine: ShardedEngine) -> Found | None:
-        """Put the last whole checkpoint into the engine; None if there is none.
-
-        A damaged one is passed over, which the note of what was found says.
+    def find(self) -> tuple[Found | None, list[str]]:
+        """As :func:`find`, which the chief does for all.
 
         Raises:
-            UserError: the last whole one is of another configuration.
+            UserError: the last whole one is of another configuration, or a damaged one cannot be
+                moved aside.
         """
-        found, refusal = None, None
-        if self.world.chief:
+
+        def search() -> tuple[Found | None, list[str]]:
             try:
-                found = find(self.root, self.hash)
-            except UserError as error:
-                refusal = str(error)
-        self.world.agree(refusal)
-        found = self.world.told(found)
-        if found is None:
-            return None
+                return find(self.root, self.hash)
+            except OSError as error:
+                raise UserError(f"a damaged checkpoint cannot be moved aside: {error}") from None
+
+        return self.world.from_chief(search)
+
+    def load(self, engine: ShardedEngine, found: Found) -> None:
+        """Put what was found into the engine."""
         reader = dcp.HuggingFaceStorageReader(str(found.path))
         tensors = targets(engine, reader)
         dcp.load(tensors, storage_reader=reader, process_group=self.world.saving)
         restore(engine, found, tensors)
-        return found
 
     def drop(self) -> None:
         """Delete all of them, when the run is finished."""
@@ -164,54 +162,74 @@ class Checkpoints:
         try:
             if error is None and self.world.chief:
                 seal(temporary, path, note)
-        except (OSError, UserError) as unsealed:
+        except Exception as unsealed:  # whatever it is, those who wait must hear of it
             error = unsealed
         outcome.set_result(None if error is None else said(error, self.root))
 
 
 def seal(temporary: Path, path: Path, note: dict) -> None:
-    """Add the manifest, give the folder its name, and delete those before the one before it."""
+    """Add the manifest, give the folder its name, and delete those before the one before it.
+
+    What claims to be as far, or farther, was passed over when this run began: it is moved aside.
+    """
     sums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
     atomic_write_json(temporary / MANIFEST, {"files": sums, **note})
-    shutil.rmtree(path, ignore_errors=True)  # a damaged one of the same step
+    others = sorted(path.parent.glob("step-*"))
+    for stale in (other for other in others if other.name >= path.name):
+        put_aside(stale)
     os.replace(temporary, path)
-    for old in sorted(path.parent.glob("step-*"))[:-KEPT]:
+    for old in [other for other in others if other.name < path.name][: 1 - KEPT]:
         shutil.rmtree(old)
 
 
-def find(root: Path, config_hash: str) -> Found | None:
-    """The last whole checkpoint of a folder.
+def find(root: Path, config_hash: str) -> tuple[Found | None, list[str]]:
+    """The last whole checkpoint of a folder, and a sentence for each damaged one before it.
+
+    Those are moved aside, or they would count among the last ones, which are kept.
 
     Raises:
         UserError: it is of another configuration.
     """
-    damaged: list[str] = []
+    notes: list[str] = []
     for path in sorted(Path(root).glob("step-*"), reverse=True):
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
-            files, step, hash = manifest["files"], manifest["step"], manifest["hash"]
-            reason = damage(path, files)
-        except (OSError, ValueError, KeyError, TypeError):
+            hash, reason = manifest["hash"], None
+            if hash == config_hash:
+                found, reason = _found(path, manifest), damage(path, manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             reason = f"{MANIFEST} is unreadable"
         if reason:
-            damaged.append(f"{path.name} is damaged ({reason})")
+            notes.append(f"{path.name} is damaged ({reason}): it is kept as {put_aside(path).name}")
             continue
         if hash != config_hash:
             raise UserError(
                 f"{path} is a checkpoint of another configuration ({hash}, not {config_hash}): "
                 "repeat the command that began this run, or give another --out folder"
             )
-        note = f"{'; '.join(damaged)}: continuing from {path.name}" if damaged else None
-        groups = manifest.get("groups", [])  # which earlier versions did not write
-        updates = manifest.get("updates", step)
-        return Found(path, step, manifest["history"], manifest["values"], groups, updates, note)
-    return None
+        return found, notes
+    if notes:
+        notes.append("no whole checkpoint is left, so the run starts from its beginning")
+    return None, notes
 
 
-def last_step(folder: Path) -> int:
-    """Steps of the last checkpoint in a run folder, whole or not; 0 if there is none."""
-    found = sorted((Path(folder) / SHARED).glob("step-*"))
-    return int(found[-1].name.partition("-")[2]) if found else 0
+def _found(path: Path, manifest: dict[str, Any]) -> Found:
+    step = manifest["step"]
+    # The lists of groups are missing in what earlier versions wrote, and nothing there is text.
+    history, values, groups = (
+        json.loads(value) if isinstance(value, str) else value
+        for value in (manifest["history"], manifest["values"], manifest.get("groups", []))
+    )
+    return Found(path, step, history, values, groups, manifest.get("updates", step))
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a checkpoint so that nothing reads or counts it; returns its new place."""
+    number = 1
+    while (aside := path.with_name(f"aside-{number}-{path.name}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def damage(path: Path, files: dict[str, str]) -> str | None:

@@ -9,8 +9,9 @@ gradients are summed over ranks in fp32.
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -95,12 +96,19 @@ class ShardedEngine(Engine):
         return whole(super().gradient_norm())
 
     @torch.no_grad()
-    def exact_model(self) -> Transformer:
-        """A whole copy of the model in fp32, on every rank."""
-        model = Transformer(self.config.model).to(self.world.device)
-        for name, parameter in model.named_parameters():
-            parameter.copy_(whole(self.masters[name].detach()))
-        for name, buffer in model.named_buffers():
+    def exact_model(self) -> Transformer | None:
+        """A whole copy of the model in fp32, on the chief; it would take as much on every rank."""
+        model = None
+        if self.world.chief:
+            model = skeleton(self.config.model).to_empty(device=self.world.device)
+            if self.config.model.tied:  # which the move from the meta device has cut
+                model.head.weight = model.embedding.weight
+        places = {} if model is None else dict(model.named_parameters())
+        for name, master in self.masters.items():
+            value = whole(master.detach())  # with the help of all ranks
+            if model is not None:
+                places[name].copy_(value)
+        for name, buffer in [] if model is None else model.named_buffers():
             buffer.copy_(self.model.get_buffer(name))
         return model
 
@@ -116,7 +124,7 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
     if config.train.compile:
         for block in model.blocks:
             # The arithmetic alone: the hooks that gather weights stay outside of the graph.
-            block.forward = compiled(block.forward, config.train.device)
+            block.forward = compiled_to_train(block.forward, config.train.device)
     if config.train.recompute:
         recompute_blocks(model)
     for block in model.blocks:
@@ -129,6 +137,21 @@ def shard(model: Transformer, config: RunConfig, world: World) -> None:
             # Each rank's loss is divided by the tokens of all, so gradients are summed.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def compiled_to_train(forward: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+    """A forward pass that is compiled where gradients are asked for, and plain elsewhere.
+
+    Text that is scored or written comes in batches and windows of many sizes, for each of which it
+    would be compiled again, until PyTorch refuses (``recompile_limit``).
+    """
+    fast = compiled(forward, device)
+
+    @functools.wraps(forward)
+    def either(*arguments: object) -> Tensor:
+        return (fast if torch.is_grad_enabled() else forward)(*arguments)
+
+    return either
 
 
 def _loss(

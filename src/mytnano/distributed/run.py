@@ -19,30 +19,35 @@ import torch
 from torch import Tensor
 
 from mytnano.config import RunConfig
-from mytnano.distributed.checkpoint import Checkpoints
+from mytnano.distributed.checkpoint import Checkpoints, Found
 from mytnano.distributed.engine import ShardedEngine, whole
 from mytnano.distributed.world import World, is_chief, joined
 from mytnano.errors import UserError
+from mytnano.measure.memory_plan import BF16, FP32, count_weights, state_bytes
 from mytnano.model.init import stream_seed
-from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer
 from mytnano.run_files import SHARED
 from mytnano.training.care import Care, OnProgress, unseen
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
 from mytnano.training.loop import Run
-from mytnano.training.optimizers import STATE_BYTES
 from mytnano.training.text import Text
 from mytnano.training.transfer import on_device
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What a rank trains: the resolved config, its text, and how the run is looked after."""
+    """What a rank trains.
+
+    Attributes:
+        config: resolved. text: its text.
+        care: given the step that the run goes on after, how it is looked after; what goes to
+            people is the chief's alone.
+    """
 
     config: RunConfig
     text: Text
-    care: Care = Care()  # noqa: RUF009 - frozen
+    care: Callable[[int], Care] = lambda step: Care()
     on_progress: OnProgress = unseen
 
 
@@ -78,10 +83,14 @@ def train(
             begun = begin(world)
             if begun is None:
                 return None
-            care = begun.care
             world.agree(refusal(begun.config, world))
             folder.mkdir(parents=True, exist_ok=True)
-            run = SharedRun(begun, folder, world)
+            checkpoints = Checkpoints(folder, begun.config.hash, world)
+            found, notes = checkpoints.find()
+            care = world.each(lambda: begun.care(found.step if found else 0))
+            for note in notes if world.chief else ():
+                care.say(note)
+            run = SharedRun(begun, care, folder, checkpoints, found)
             run.steps()
             run.part()
         if is_chief():
@@ -119,12 +128,11 @@ def least_memory(config: RunConfig, ranks: int) -> int:
 
     A lower bound, so that what it refuses could not run.
     """
-    model = skeleton(config.model)
-    size = sum(p.numel() for p in model.parameters())
-    block = max((sum(p.numel() for p in b.parameters()) for b in model.blocks), default=0)
-    root = size - sum(p.numel() for p in model.blocks.parameters())
-    working = 2 if config.train.precision == "bf16" else 4
-    return math.ceil(STATE_BYTES * size / ranks) + working * (root + block)
+    weights = count_weights(config.model)
+    copies = 3 if config.optim.ema else 2  # with the gradients
+    shards = copies * FP32 * weights.total + state_bytes(weights, config.optim)
+    working = BF16 if config.train.precision == "bf16" else FP32
+    return math.ceil(shards / ranks) + working * (weights.root + weights.largest_block)
 
 
 def free_memory(world: World) -> int:
@@ -135,13 +143,24 @@ def free_memory(world: World) -> int:
 
 
 class SharedRun(Run):
-    """A run's state between steps, on one rank of many; only the chief tells of it."""
+    """A run's state between steps, on one rank of many; only the chief tells of it.
 
-    def __init__(self, begun: Begun, folder: Path, world: World) -> None:
-        self.world = world
-        self.checkpoints = Checkpoints(folder, begun.config.hash, world)
+    Args:
+        care: of this rank; see :class:`Begun`.
+        checkpoints: of the folder, with the world that they are written by.
+        found: the one to go on from, or None.
+    """
+
+    def __init__(
+        self, begun: Begun, care: Care, folder: Path, checkpoints: Checkpoints, found: Found | None
+    ) -> None:
+        self.checkpoints, self.found = checkpoints, found
+        self.world = world = checkpoints.world
+        # Where a loss is looked at, and so may end the run, and where all write a sample together.
+        log_points, prompts = world.told((care.log_points, care.prompts))
         # The last step's state is kept until its weights are in the run's files.
-        care, on_progress = dataclasses.replace(begun.care, save_at_end=True), begun.on_progress
+        care = dataclasses.replace(care, log_points=log_points, prompts=prompts, save_at_end=True)
+        on_progress = begun.on_progress
         if not world.chief:
             care = dataclasses.replace(care, recorders=(), say=lambda sentence: None)
             on_progress = unseen
@@ -170,22 +189,29 @@ class SharedRun(Run):
         return ShardedEngine(self.config, self.world)
 
     def _load(self) -> tuple[int, dict] | None:
-        found = self.checkpoints.load(self.engine)
+        found, self.found = self.found, None
         if found is None:
             return None
-        if found.note:
-            self.care.say(found.note)
+        self.checkpoints.load(self.engine, found)
         return found.step, found.history
 
     def _save(self, history: dict) -> None:
         self.checkpoints.save(self.engine, self.step, history)
-        if self.world.chief:
-            write_curve(self.folder, history)
+        # Should the disk be full, all ranks must leave, or the others wait in their next step.
+        self.world.each(lambda: write_curve(self.folder, history) if self.world.chief else None)
 
     def _agreed(self, *decisions: bool) -> tuple[bool, ...]:
         return self.world.told(decisions)
 
+    def _read(self) -> tuple[int, int]:
+        if self.world.chief:
+            return super()._read()
+        # Nobody asks the others how many bytes it was, and all windows would be looked up for it.
+        return (self.step + 1) * self.windows.batch_size * self.windows.context, 0
+
     def _probed(self, x: Tensor) -> Tensor:
+        if not self.world.chief:
+            return x
         everything, _ = self.windows.batch(self.step)
         return torch.from_numpy(everything).to(self.world.device)
 

@@ -79,6 +79,20 @@ class World:
         self.agree(refusal)
         return self.told(value)
 
+    def each(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives on this rank, once it is done on all.
+
+        Raises:
+            UserError: on every rank, if the work of one raised it.
+        """
+        value, refusal = None, None
+        try:
+            value = work()
+        except UserError as error:
+            refusal = str(error)
+        self.agree(refusal)
+        return value
+
     def told(self, value: Any) -> Any:
         """The chief's value, on every rank; a small one that can be pickled."""
         box = [value]

@@ -26,10 +26,9 @@ from mytnano.errors import UserError
 from mytnano.files import TEMPORARY
 from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
-from mytnano.planning.memory import fitting_windows
 from mytnano.runs.lock import LOCK, OWNER
+from mytnano.solo.memory import check_memory, fitting_windows, free_for_each
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
-from mytnano.training.memory import free_bytes
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
 from mytnano.training.text import Text, prepare, resolve
@@ -102,6 +101,11 @@ class Request:
     def whole(self) -> RunConfig | None:
         """The recipe, if it is one that brings its own size, batch, rate and length."""
         return SCALE.get(self.recipe)
+
+    @property
+    def sharded(self) -> bool | None:
+        """Whether it runs on the sharded engine whatever the number of ranks; None: with many."""
+        return True if self.whole else None
 
     @property
     def size_named(self) -> str | None:
@@ -208,16 +212,54 @@ def _read_plan(found: dict[str, Any]) -> SoloPlan | None:
         return None
 
 
-def make_plan(request: Request, folder: Path, say: Callable[[str], None]) -> SoloPlan:
-    """Decide everything about the run, timing steps if the budget is a time, and write it down.
+def meeting_device(request: Request, folder: Path) -> str:
+    """Where ranks meet, before one of them reads the plan for all: where the run is, or will be.
+
+    If that is not here it is a CPU, where what is the matter can be said.
+    """
+    found = read_kept(folder / PLAN) or {}
+    try:
+        return choose_device(found["config"]["train"]["device"] if found else request.device)
+    except (UserError, LookupError, TypeError):
+        return "cpu"
+
+
+def check_device(config: RunConfig, folder: Path) -> None:
+    """Refuse to go on with a run where its device is not at hand.
 
     Raises:
-        UserError: the text or the machine does not suit the request, or there is too little time.
+        UserError: this machine lacks it.
+    """
+    try:
+        choose_device(config.train.device)
+    except UserError:
+        raise UserError(
+            f"the run in {folder} is on {config.train.device}, which this machine does not have: "
+            "go on with it where there is one, or choose another --out"
+        ) from None
+
+
+def make_plan(
+    request: Request,
+    folder: Path,
+    say: Callable[[str], None],
+    ranks: int = 1,
+    local_ranks: int = 1,
+) -> SoloPlan:
+    """Decide everything about the run, timing steps if the budget is a time, and write it down.
+
+    Args:
+        ranks, local_ranks: processes that share it, and how many of them are on this machine.
+
+    Raises:
+        UserError: the text or the machine does not suit the request, or there is too little time
+            or memory.
     """
     threads = torch.get_num_threads()
     config = _on_text(_placed(request), request, folder / CACHE, say)
     text = prepare(config.data, folder / CACHE)
     per_token = text.train.byte_count / len(text.train.ids)
+    free = free_for_each(config.train.device, local_ranks)
     if request.minutes is None:
         tokens = request.tokens or (request.bytes or 0) / per_token
         if not tokens and request.whole:
@@ -225,10 +267,11 @@ def make_plan(request: Request, folder: Path, say: Callable[[str], None]) -> Sol
         if not tokens:
             vocabulary = config.model.vocab_size
             tokens = TOKENS_PER_PARAMETER * parameters(config.model, vocabulary)
-        config = _budgeted(config, request, tokens * per_token)
+        config = _budgeted(config, request, tokens * per_token, ranks, free)
+        check_memory(config, ranks, free, request.sharded)
         pace: dict[str, float] = {}
     else:
-        config, pace = _paced(config, request, text)
+        config, pace = _paced(config, request, text, free)
     plan = SoloPlan(config, threads, pace)
     content = {"request": request.as_json(), "config": config.model_dump(), "hash": config.hash}
     rest = {"semantics": SEMANTICS, "threads": threads, "pace": pace}
@@ -267,27 +310,38 @@ def _on_text(
             raise UserError(f"{error}: ask for tokenizer={smaller}, or add text") from None
         say(f"{error}; bpe:{size} is used instead")
         config = config.but(data={"tokenizer": f"bpe:{size}"})
-    return resolve(config, cache)
+    # A recipe of a fixed size names its window in tokens.
+    return resolve(
+        config, cache, bool(request.whole) and "data.window_bytes" not in request.changes
+    )
 
 
-def _budgeted(config: RunConfig, request: Request, size: float) -> RunConfig:
+def _budgeted(config: RunConfig, request: Request, size: float, ranks: int, free: int) -> RunConfig:
     """Batch, rate and what is scored, by the rules for about ``size`` bytes of training text.
 
-    ``train_bytes`` becomes a whole number of steps.
+    ``train_bytes`` becomes a whole number of steps. Each rank has ``free`` bytes of memory.
     """
     window = config.data.window_bytes
     if request.whole:
-        return config.but(train={"train_bytes": round(size)})
+        config = config.but(train={"train_bytes": round(size)})
+        return _fitted(config, request, config.train.micro_windows, ranks, free)
     if "train.batch_windows" not in request.changes:
         tokens = size * config.model.context / window
         windows = batch_windows(tokens, config.model.context)
         config = config.but(train={"batch_windows": windows})
-    if config.train.device == "cuda" and "train.micro_windows" not in request.changes:
-        fitting = fitting_windows(config, free_bytes("cuda"))
-        if fitting < config.train.batch_windows:
-            config = config.but(train={"micro_windows": fitting})
+    config = _fitted(config, request, 0, ranks, free)
     step = config.train.batch_windows * window
     return _length(config, request, max(1, round(size / step)))
+
+
+def _fitted(config: RunConfig, request: Request, most: int, ranks: int, free: int) -> RunConfig:
+    """The config with passes that fit into a GPU: of ``most`` windows, all for 0, or fewer."""
+    if config.train.device != "cuda" or "train.micro_windows" in request.changes:
+        return config
+    share = max(1, config.train.batch_windows // ranks)
+    most = min(share, most or share)
+    fitting = fitting_windows(config, ranks, most, free, request.sharded)
+    return config.but(train={"micro_windows": fitting}) if fitting < most else config
 
 
 def _length(config: RunConfig, request: Request, steps: int) -> RunConfig:
@@ -304,15 +358,18 @@ def _length(config: RunConfig, request: Request, steps: int) -> RunConfig:
     return changed(config, rules)
 
 
-def _paced(config: RunConfig, request: Request, text: Text) -> tuple[RunConfig, dict[str, float]]:
+def _paced(
+    config: RunConfig, request: Request, text: Text, free: int
+) -> tuple[RunConfig, dict[str, float]]:
     """The config whose steps, with all that comes before and after, take the minutes asked for."""
     budget = 60 * (request.minutes or 0)
     # The smallest batch tells how much text there is time for, which decides the real one.
-    config = _budgeted(config, request, config.data.window_bytes)
+    config = _budgeted(config, request, config.data.window_bytes, 1, free)
+    check_memory(config, 1, free)
     timed = step_seconds(config, text, budget)
     steps = max(1.0, budget - request.seconds_so_far) / timed.seconds
     step = config.train.batch_windows * config.data.window_bytes
-    wanted = _budgeted(config, request, steps * step)
+    wanted = _budgeted(config, request, steps * step, 1, free)
     if wanted.train.batch_windows != config.train.batch_windows:
         timed = step_seconds(wanted, text, budget)
     pace = measure_pace(timed, text)

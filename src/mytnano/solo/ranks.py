@@ -8,28 +8,40 @@ what ran on one.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from mytnano.distributed.checkpoint import last_step
 from mytnano.distributed.run import Begun, train
 from mytnano.distributed.world import World, is_chief, is_launched
-from mytnano.environment import choose_device
 from mytnano.errors import UserError
+from mytnano.run_files import CHECKPOINTS
 from mytnano.runs.lock import folder_lock
+from mytnano.solo.memory import out_of_memory
 from mytnano.solo.plan import (
     CACHE,
-    PROMPTS,
     Request,
     SoloPlan,
+    check_device,
     found_plan,
     make_plan,
+    meeting_device,
 )
-from mytnano.solo.run import Stop, Ways, care_of, check, finished_result, sealed
-from mytnano.solo.show import LiveLine, closing_lines, opening_lines
+from mytnano.solo.run import (
+    Stop,
+    Ways,
+    care_of,
+    check,
+    finished_result,
+    introduce,
+    labels_of,
+    sealed,
+)
+from mytnano.solo.show import LiveLine, closing_lines
 from mytnano.terminal import sentences
 from mytnano.training.care import Care
 from mytnano.training.text import prepare
@@ -48,13 +60,16 @@ def train_together(
     if request.minutes is not None:
         raise UserError("ranks are not trained by the clock: give --tokens or --bytes")
     if not is_chief():
-        console = Console(quiet=True)
+        console = Console(quiet=True, force_interactive=False)
     with contextlib.ExitStack() as stack:
         if is_chief():
             stack.enter_context(folder_lock(folder))
         job = Together(request, ways, folder, console, stack)
-        labels = {"rung": request.recipe, "group": "recipe"}
-        train(job.begin, folder, choose_device(request.device), labels, job.seal)
+        device = meeting_device(request, folder)
+        try:
+            train(job.begin, folder, device, labels_of(request), job.seal)
+        except torch.OutOfMemoryError:
+            raise job.out_of_memory() from None
     if is_chief():
         for line in closing_lines(job.result, folder):
             job.say(line)
@@ -76,10 +91,12 @@ class Together:
         self.stack, self.say = stack, sentences(console)
         self.result: dict[str, Any] | None = None
         self.plan: SoloPlan | None = None
+        self.ranks = 1
 
     def begin(self, world: World) -> Begun | None:
         """The run as the chief plans it; None if it is finished."""
-        plan, self.result = world.from_chief(self._planned)
+        self.ranks = world.size
+        plan, self.result = world.from_chief(lambda: self._planned(world))
         self.plan = plan
         if self.result is not None:
             self.say(f"{self.folder} is finished already")
@@ -89,27 +106,41 @@ class Together:
         text = prepare(config.data, self.folder / CACHE)
         # Ctrl-C reaches every rank, and torchrun sends it once more.
         stop = self.stack.enter_context(Stop(patient=is_launched()))
-        if not world.chief:
-            return Begun(config, text, Care(stopping=lambda: stop.asked, prompts=PROMPTS))
-        for line in opening_lines(self.request, plan, text):
-            self.say(line)
-        done = last_step(self.folder)
-        if done:
-            self.say(f"going on after step {done:,}")
+        introduce(self.request, plan, text, self.say)
         live = self.stack.enter_context(LiveLine(config, text, self.console))
-        care = care_of(self.request, self.ways, self.folder, config, live, done, stop)
+
+        def care(done: int) -> Care:
+            if done:
+                live.say(f"going on after step {done:,}")
+            ways = self.ways if world.chief else Ways()  # which opens no recorders
+            return care_of(self.request, ways, self.folder, config, live, done, stop)
+
         return Begun(config, text, care, live.progress)
 
-    def _planned(self) -> tuple[SoloPlan, dict[str, Any] | None]:
+    def _planned(self, world: World) -> tuple[SoloPlan, dict[str, Any] | None]:
         plan = found_plan(self.request, self.folder)
         result = finished_result(self.folder, plan)
+        if result is not None:
+            return plan, result
+        if any((self.folder / name).exists() for name in CHECKPOINTS):
+            raise UserError(
+                f"the run in {self.folder} was begun by one process, whose checkpoints ranks do "
+                "not read: go on with it without torchrun, or choose another --out"
+            )
         if plan is None:
-            plan = make_plan(self.request, self.folder, self.say)
-        if result is None:
-            text = prepare(plan.config.data, self.folder / CACHE)  # so that others find it read
-            for note in text.corpus.notes:
-                self.say(f"{text.corpus.name}: {note}")
-        return plan, result
+            ranks = world.size, world.local_size
+            plan = make_plan(self.request, self.folder, self.say, *ranks)
+        check_device(plan.config, self.folder)
+        prepare(plan.config.data, self.folder / CACHE)  # so that others find it read
+        return plan, None
+
+    def out_of_memory(self) -> UserError:
+        """The sentence for this rank's GPU; what only the chief would say is said here."""
+        assert self.plan is not None
+        error = out_of_memory(self.plan.config, self.ranks)
+        if not is_chief():
+            print(f"mytnano: rank {os.environ['RANK']}: {error}", file=sys.stderr)
+        return error
 
     def seal(self, result: dict[str, Any]) -> None:
         """Complete the run folder of a finished run."""

@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from mytnano.run_files import RESULT, SHARED
 from mytnano.runs.lock import LOCK, OWNER, folder_lock
 from mytnano.runs.store import RunFolder
 from mytnano.solo.curves import write_curves
+from mytnano.solo.memory import memory_said
 from mytnano.solo.plan import (
     CACHE,
     PROMPTS,
     Request,
     SoloPlan,
+    check_device,
     check_request,
     found_plan,
     make_plan,
@@ -38,7 +40,7 @@ from mytnano.training.checkpoint import saved_step
 from mytnano.training.loop import train
 from mytnano.training.peak import Peak, peak
 from mytnano.training.recorders import KINDS, LOGS, open_recorder
-from mytnano.training.text import prepare
+from mytnano.training.text import Text, prepare
 
 __all__ = ["Peak", "Ways", "train_one"]
 
@@ -120,39 +122,38 @@ def _made(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     resumed = plan is not None
-    if plan is None:
+    if plan is not None:
+        check_device(plan.config, folder)
+    else:
         with console.status("reading the text, timing steps"):
             plan = make_plan(request, folder, say)
     config = plan.config
     torch.set_num_threads(plan.threads)
     text = prepare(config.data, folder / CACHE)
-    for note in text.corpus.notes:
-        say(f"{text.corpus.name}: {note}")
-    for line in opening_lines(request, plan, text):
-        say(line)
+    introduce(request, plan, text, say)
     done = saved_step(folder)
     if resumed:
         say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
     with Stop() as stop, memory_said(config):
         with LiveLine(config, text, console) as line:
             care = care_of(request, ways, folder, config, line, done, stop)
-            labels = {"rung": request.recipe, "group": "recipe", "size": request.size_named}
+            labels = labels_of(request)
             train(config, text, folder, line.progress, labels, care)
         return sealed(folder, config, request)
 
 
-@contextlib.contextmanager
-def memory_said(config: RunConfig) -> Iterator[None]:
-    """A GPU's memory that ran out is the user's to mend, in a sentence."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        windows = config.train.micro_windows or config.train.batch_windows
-        raise UserError(
-            f"the {config.train.device} device has too little free memory for {windows} windows at "
-            f"once: give micro_windows={max(1, windows // 2)} or less, recompute=true, or another "
-            "--size, in another --out folder"
-        ) from None
+def introduce(request: Request, plan: SoloPlan, text: Text, say: Callable[[str], None]) -> None:
+    """What the text has to be said of, and what the run will be."""
+    for note in text.corpus.notes:
+        say(f"{text.corpus.name}: {note}")
+    for line in opening_lines(request, plan, text):
+        say(line)
+
+
+def labels_of(request: Request) -> dict[str, Any]:
+    """What the result says of a run besides its scores."""
+    size = {} if request.whole else {"size": request.size_named}
+    return {"rung": request.recipe, "group": "recipe", **size}
 
 
 def care_of(

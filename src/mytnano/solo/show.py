@@ -50,6 +50,11 @@ def closing_lines(result: Mapping[str, Any], folder: Path) -> list[str]:
     """Scores, speed and where the files are."""
     if result["test_bpb"] is None:
         scores = f"no scores, as the run is {result['status']}"
+        if result["validation_bpb"] is not None:  # score_test=false
+            scores = (
+                f"validation {result['validation_bpb']:.4f} bits per byte; the test text was not "
+                f"scored; {result['status']}"
+            )
     else:
         scores = (
             f"test {result['test_bpb']:.4f} bits per byte, validation "

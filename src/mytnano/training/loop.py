@@ -235,6 +235,10 @@ class Run:
         """Decisions that depend on the clock or the user, and so may differ between ranks."""
         return decisions
 
+    def _read(self) -> tuple[int, int]:
+        """Tokens predicted up to this step's end, and the bytes of text that they spell."""
+        return self.windows.tokens_and_bytes(self.step + 1)
+
     def _probed(self, x: Tensor) -> Tensor:
         """What to probe of a whole batch, of which ``x`` is this process's share."""
         return x
@@ -278,7 +282,7 @@ class Run:
         return loss, norm
 
     def _log(self, loss: float, norm: Tensor | None, lr: float) -> None:
-        tokens, read = self.windows.tokens_and_bytes(self.step + 1)
+        tokens, read = self._read()
         self.history["diverged"] = not math.isfinite(loss)
         bpb = None
         if self.step in self.validate_at and not self.history["diverged"]:

@@ -168,12 +168,12 @@ def weight_groups(masters: Mapping[str, Tensor], optim: OptimConfig) -> list[dic
 def scaled_groups(
     masters: Mapping[str, Tensor], groups: list[dict[str, Any]], config: RunConfig
 ) -> list[dict[str, Any]]:
-    """The groups with a design's rules of scaling, matrices of blocks apart from the rest."""
-    hidden = {weight for name, weight in masters.items() if is_hidden_matrix(name, weight)}
+    """The groups with a design's rules of scaling, weights of blocks apart from the rest."""
+    kinds = {w: (is_hidden_matrix(n, w), n.startswith("blocks.")) for n, w in masters.items()}
     scaled = []
-    for group, inside in itertools.product(groups, (True, False)):
-        weights = [weight for weight in group["params"] if (weight in hidden) == inside]
-        rule = adamw_rule(config.model, inside)
+    for group, kind in itertools.product(groups, itertools.product((True, False), repeat=2)):
+        weights = [weight for weight in group["params"] if kinds[weight] == kind]
+        rule = adamw_rule(config.model, *kind)
         changes = {
             "params": weights,
             "weight_decay": group["weight_decay"] * rule.weight_decay,

@@ -19,8 +19,8 @@ from mytnano.training.engine import Engine
 from mytnano.training.optimizers import update_flops
 from mytnano.training.text import Text
 
-PROMPT = "The people "
-"""What every rung continues in the report."""
+PROMPT = "The people"
+"""What every rung continues in the report; a space at its end would be no start of a BPE word."""
 
 SAMPLE_BYTES = 240
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mytnano.measure import mechanism
+from mytnano.model.transformer import documents_of
 from mytnano.training.engine import Engine
 
 WINDOWS = 8
@@ -21,24 +22,34 @@ class Probe:
 
     def __init__(self, engine: Engine, x: Tensor) -> None:
         self._engine = engine
-        self._blocks = mechanism.probe(engine.exact_model(), x[:WINDOWS])
+        ids, data = x[:WINDOWS], engine.config.data
+        documents = None if data.cross_documents else documents_of(ids, data.end_of_document)
+        model = engine.exact_model()
+        self._blocks: list[dict] = (
+            [{} for _ in engine.model.blocks]  # of ranks, one measures for all
+            if model is None
+            else mechanism.probe(model, ids, documents)
+        )
 
     def gradients(self) -> None:
         """Measure gradients and weights before the update."""
         masters = self._engine.masters
-        gradients = {name: p.grad for name, p in masters.items()}
+        gradients = ((name, p.grad) for name, p in masters.items())
         self._gradient_norms = mechanism.block_norms(self._engine.model, gradients)
-        norm = gradients["embedding.weight"].float().norm()
+        norm = masters["embedding.weight"].grad.float().norm()
         self._embedding_norm = mechanism.gathered(norm)
-        self._before = {name: p.detach().clone() for name, p in masters.items()}
+        self._before = {
+            name: p.detach().clone() for name, p in masters.items() if name.startswith("blocks.")
+        }
 
     def update(self) -> dict:
         """All that was measured, after the update: ``blocks`` and ``embedding_gradient_norm``."""
         engine = self._engine
-        update_norms = mechanism.block_norms(
-            engine.model, {n: p.detach() - self._before[n] for n, p in engine.masters.items()}
-        )
-        weight_norms = mechanism.block_norms(engine.model, self._before)
+        masters, before = engine.masters, self._before
+        # One difference at a time, or they would take as much memory as the weights.
+        updates = ((name, masters[name].detach() - weight) for name, weight in before.items())
+        update_norms = mechanism.block_norms(engine.model, updates)
+        weight_norms = mechanism.block_norms(engine.model, before.items())
         for block, gradient, update, weight in zip(
             self._blocks, self._gradient_norms, update_norms, weight_norms, strict=True
         ):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
-from mytnano.text.batches import Windows, tokens_per_window
+from mytnano.text.batches import Windows, bytes_per_window, tokens_per_window
 from mytnano.text.corpus import Corpus, load_corpus
 from mytnano.text.shard_corpus import check_tokenizer, open_shards
 from mytnano.text.shards import PREFIX, ShardStream
@@ -83,14 +83,27 @@ def first_bytes(documents: list[bytes], limit: int) -> list[bytes]:
     return kept
 
 
-def resolve(config: RunConfig, cache: Path) -> RunConfig:
-    """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens."""
+def resolve(config: RunConfig, cache: Path, keep_context: bool = False) -> RunConfig:
+    """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens.
+
+    Args:
+        keep_context: the design says how many tokens a window has, and the text how many bytes
+            they make on average.
+    """
     text = prepare(config.data, cache)
-    context = tokens_per_window(text.train, config.data.window_bytes)
+    context, window = config.model.context, config.data.window_bytes
+    if keep_context:
+        window = bytes_per_window(text.train, context)
+    else:
+        context = tokens_per_window(text.train, window)
     size = padded(text.tokenizer.vocab_size, config.data.vocab_multiple)
     between = 0 if config.data.cross_documents else text.tokenizer.eod_id
     return config.but(
-        data={"fingerprint": text.corpus.fingerprint, "end_of_document": between},
+        data={
+            "fingerprint": text.corpus.fingerprint,
+            "end_of_document": between,
+            "window_bytes": window,
+        },
         model={"vocab_size": size, "context": context},
     )
 
