@@ -8,6 +8,7 @@ and size, the root mean square of the changes, and with which power of the size 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def check() -> dict[str, object]:
     return found
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
     torch.set_num_threads(1)
     settings = {"config": TOY.model_dump(exclude_defaults=True), "steps": STEPS}
     where = environment("cpu", "fp32")
@@ -48,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,8 +2,9 @@
 
     python scripts/loader_bench.py --gigabytes 10 --out results/scale/loader.json
 
-writes a synthetic set (one random shard of ids, copied), reads global batches from it as a training
-run would, and prints tokens/s and how much the process's resident memory grew over the reading.
+writes a synthetic set (one random shard of ids, copied), reads global batches from it and counts
+their tokens and bytes of text after each step as a training run does, and prints tokens/s and how
+much the process's resident memory grew over the reading.
 Not timed: writing the set, and checking its checksums.
 """
 
@@ -76,6 +77,7 @@ def measure(folder: Path, manifest: Manifest, context: int, batch: int, seconds:
     windows = Windows(stream, window, tokens_per_window(stream, window), batch, seed=0)
     process = psutil.Process()
     windows.batch(0)
+    windows.tokens_and_bytes(1)
     before = largest = process.memory_info().rss
     steps, started, busy = 0, time.perf_counter(), 0.0
     set_bytes = sum(f.stat().st_size for f in folder.glob("train-*.*"))
@@ -83,6 +85,7 @@ def measure(folder: Path, manifest: Manifest, context: int, batch: int, seconds:
     while time.perf_counter() - started < seconds or steps < enough:
         begun = time.perf_counter()
         windows.batch(1 + steps)
+        windows.tokens_and_bytes(2 + steps)
         busy += time.perf_counter() - begun
         steps += 1
         if steps % 20 == 0:

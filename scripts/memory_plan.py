@@ -5,6 +5,8 @@
 writes results/scale/memory.json. Each shape is measured twice in a fresh process: its resident
 memory as it is, and with every freed tensor given back to the system, which shows the tensors
 alone. Other work on the machine changes neither.
+
+Each shape keeps the machine, date and commit that it was measured at: --only measures some anew.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from mytnano.files import atomic_write_json
 from mytnano.planning.measured import measured_peak
 from mytnano.planning.memory import training_memory
 
+ROOT = Path(__file__).resolve().parent.parent
 SHAPES = {
     "gelu, rope, rmsnorm, 128 tokens": {
         "width": 160, "layers": 3, "heads": 5, "kv_heads": 5, "ffn_width": 640,
@@ -76,20 +79,33 @@ def compare(name: str) -> dict[str, object]:
         "measured_tensors": tensors,
         "tensors_ratio": memory.tensors / tensors,
         "parts": vars(memory),
+        "environment": environment("cpu", "fp32"),
     }
+
+
+def kept(path: Path) -> dict[str, dict]:
+    """The shapes of an earlier file; of one that said so once for all, each with its conditions."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    whole = {"environment": found.get("environment")}
+    return {name: whole | shape for name, shape in found["shapes"].items() if name in SHAPES}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="shapes with this in their name; the others are kept")
-    parser.add_argument("--out", type=Path, default=Path("results/scale/memory.json"))
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "scale" / "memory.json")
     chosen = parser.parse_args()
-    out = chosen.out
-    found = json.loads(out.read_text())["shapes"] if chosen.only else {}
-    for name in (name for name in SHAPES if (chosen.only or "") in name):
+    wanted = [name for name in SHAPES if (chosen.only or "") in name]
+    if not wanted:
+        parser.error(f"no shape has '{chosen.only}' in its name; there are: {'; '.join(SHAPES)}")
+    found = kept(chosen.out) if chosen.only else {}
+    for name in wanted:
         found[name] = compare(name)
         print(f"{found[name]['ratio']:.3f} {found[name]['tensors_ratio']:.3f} {name}", flush=True)
-    atomic_write_json(out, {"environment": environment("cpu", "fp32"), "shapes": found})
+    shapes = {name: found[name] for name in SHAPES if name in found}
+    atomic_write_json(chosen.out, {"shapes": shapes})
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from model_toys import tiny_design
 
 from mytnano.config import RunConfig
 from mytnano.model.init import initialise
-from mytnano.model.scaling import adamw_rule, resized
-from mytnano.model.transformer import Transformer, is_hidden_matrix
-from mytnano.training.coordinates import TOY, coordinates, growth
+from mytnano.model.scaling import adamw_rule, query_factor, resized
+from mytnano.model.transformer import Transformer
+from mytnano.training.coordinates import TOY, batch, coordinates, growth
 from mytnano.training.engine import Engine
 from mytnano.training.optimizers import LR_SCALE
 
@@ -70,21 +70,67 @@ def test_four_times_the_width_halves_the_spread_of_hidden_matrices_alone(init, n
     assert (large.std() / small.std()).item() == pytest.approx(factor, rel=0.05)
 
 
-def test_adamw_follows_the_rules():
-    config = toy("completep", 128, 8).but(optim={"lr": 1e-2, "weight_decay": 0.1})
+def kind_of(name, weight):
+    """Matrix of a block, vector of a block, or a weight outside of all blocks."""
+    return (weight.ndim > 1, True) if name.startswith("blocks.") else (None, False)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "matrix", "vector", "outside"),
+    [
+        ("mup", (1 / 4, 0.1, 1e-8 / 4), (1.0, 0.0, 1e-8 / 4), 1e-8 / 4),
+        ("completep", (1 / 4, 0.4, 1e-8 / 16), (1.0, 0.0, 1e-8 / 16), 1e-8 / 4),
+    ],
+)
+def test_adamw_follows_the_rules(scaling, matrix, vector, outside):
+    config = toy(scaling, 128, 8).but(optim={"lr": 1e-2, "weight_decay": 0.1})
     engine = Engine(config)
     names = {id(p): name for name, p in engine.masters.items()}
+    seen = set()
     for group in engine.optimizer.param_groups:
-        hidden = {is_hidden_matrix(names[id(p)], p) for p in group["params"]}
-        assert len(hidden) == 1, "matrices of blocks are apart"
-        assert group["eps"] == pytest.approx(1e-8 / 16)
-        matrices = hidden == {True}
-        assert group[LR_SCALE] == pytest.approx(1 / 4 if matrices else 1.0)
-        if matrices:
-            assert group["weight_decay"] == pytest.approx(0.4)
+        kinds = {kind_of(names[id(p)], p) for p in group["params"]}
+        assert len(kinds) == 1, "matrices and vectors of blocks are apart, and from the rest"
+        found = group[LR_SCALE], group["weight_decay"], group["eps"]
+        if (False, True) in kinds:
+            assert found == pytest.approx(vector)
+        elif (True, True) in kinds:
+            assert found == pytest.approx(matrix)
+        else:
+            assert (found[0], found[2]) == pytest.approx((1.0, outside))
+        seen |= kinds
+    assert len(seen) == 3
     grouped = sum(len(group["params"]) for group in engine.optimizer.param_groups)
     assert grouped == len(engine.masters)
-    assert adamw_rule(toy("mup", 128).model, hidden=True).weight_decay == 1.0
+
+
+def gradient_sizes(config: RunConfig) -> dict[tuple, float]:
+    """Root mean square gradient of each kind of weight after two steps."""
+    engine, found = Engine(config), {}
+    x, y = batch(config.model, 0)
+    for _ in range(2):
+        engine.gradients(x, y)
+        engine.update(config.optim.lr)
+    engine.gradients(x, y)
+    for name, weight in engine.masters.items():
+        key = kind_of(name, weight)
+        key = key if key[1] else name
+        found.setdefault(key, []).append(weight.grad.square().mean())
+    return {key: torch.stack(sizes).mean().sqrt().item() for key, sizes in found.items()}
+
+
+@pytest.mark.parametrize(("width", "layers"), [(128, 2), (32, 16)])
+def test_eps_follows_the_size_of_gradients(width, layers):
+    small = gradient_sizes(toy("completep", init="gpt2"))
+    large = toy("completep", width, layers, init="gpt2")
+    for key, size in gradient_sizes(large).items():
+        rule = adamw_rule(large.model, key == (True, True), key in ((True, True), (False, True)))
+        assert size / small[key] == pytest.approx(rule.eps, rel=0.45), key
+
+
+def test_normalised_queries_and_keys_keep_their_scores():
+    for scaling in ("mup", "completep"):
+        design = tiny_design("mytnano", scaling=scaling)
+        assert query_factor(design) < 1 and query_factor(design.but(qk_norm=True)) == 1
 
 
 def test_only_adamw_has_rules():

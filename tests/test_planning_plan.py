@@ -18,8 +18,10 @@ from mytnano.measure.flops import training_flops
 from mytnano.measure.memory_plan import chunk_rows, count_weights, one_pass, state_bytes
 from mytnano.planning import measured
 from mytnano.planning.hardware import parse_hardware
-from mytnano.planning.memory import fitting_windows, micro_windows, training_memory
-from mytnano.planning.plan import as_json, design_named, halves, make_plan, sentences
+from mytnano.planning.memory import micro_windows, training_memory
+from mytnano.planning.plan import VOCABULARY, as_json, design_named, halves, make_plan, sentences
+from mytnano.solo.memory import fitting_windows
+from mytnano.text.tokenizers import build_tokenizer
 from mytnano.training.engine import recompute_blocks
 from mytnano.training.matching import run_flops
 
@@ -94,11 +96,11 @@ def test_the_windows_of_one_pass_fit_the_memory():
         train={"device": "cuda", "precision": "bf16", "batch_windows": 64}
     )
     everything = training_memory(wanted.but(train={"micro_windows": 64})).total
-    assert fitting_windows(wanted, 2 * everything) == 64
-    fewer = fitting_windows(wanted, everything // 2)
+    assert fitting_windows(wanted, 1, 64, 2 * everything) == 64
+    fewer = fitting_windows(wanted, 1, 64, everything // 2)
     assert 1 < fewer < 64
     assert training_memory(wanted.but(train={"micro_windows": fewer})).total < everything // 2
-    assert fitting_windows(wanted, 0) == 1
+    assert fitting_windows(wanted, 1, 64, 0) == 1
 
 
 def test_a_gpu_forms_more_logits_at_once():
@@ -133,6 +135,31 @@ def test_parts_of_many_devices():
     assert four.weights == math.ceil(one.weights / 4) and 4 * four.optimizer >= one.optimizer
     assert four.activations < one.activations / 3
     assert four.summed < training_memory(made.but(train={"micro_windows": 1}), 4).summed
+
+
+def test_the_sharded_engine_takes_more_on_one_device_too():
+    made = config(train={"batch_windows": 8, "precision": "bf16", "device": "cuda"})
+    weights = count_weights(made.model)
+    plain, ranks = training_memory(made), training_memory(made, 1, sharded=True)
+    assert ranks.weights == plain.weights and ranks.optimizer == plain.optimizer
+    assert plain.summed == 0 < ranks.summed < 4 * weights.total + 12 * weights.largest_block
+    assert ranks.copies > 8 * weights.root, "gathered weights, and gradients of tables in fp32"
+    passes = training_memory(made.but(train={"micro_windows": 1}), 1, sharded=True)
+    assert passes.summed == 4 * weights.total
+
+
+def test_a_probe_counts_where_a_step_takes_less():
+    made = config({"width": 64, "heads": 4, "kv_heads": 4, "ffn_width": 256, "context": 256})
+    few = {"batch_windows": 8, "micro_windows": 1, "recompute": True}
+    small = training_memory(made.but(train=few))
+    scores = 4 * 3 * 8 * 4 * 256**2
+    assert small.probe + small.activations + small.working > scores > small.activations
+    plain = made.but(train={"batch_windows": 64})
+    assert training_memory(plain).probe == 0
+    copy = 4 * count_weights(made.model).total
+    assert training_memory(plain.but(train={"recompute": True})).probe == copy
+    seen = measured.measured_peak(made.but(train=few), True) if sys.platform == "linux" else 0
+    assert seen <= 1.1 * small.tensors
 
 
 def test_micro_windows_are_those_of_the_engine():
@@ -185,6 +212,30 @@ def test_a_plan():
         make_plan(made, DEVICES["H100"], 3, 1000)
 
 
+def test_recomputation_takes_time():
+    made = config(train={"batch_windows": 64})
+    plain, again = (
+        make_plan(made.but(train={"recompute": on}), DEVICES["H100"], 1, 10**6)
+        for on in (False, True)
+    )
+    assert again.flops == plain.flops and plain.recomputed == 0
+    assert again.hours[0] / plain.hours[0] == pytest.approx(1 + again.recomputed / plain.flops)
+    head = 3 * 2 * made.model.width * made.model.vocab_size * 10**6
+    assert again.recomputed == pytest.approx((training_flops(made.model, 10**6) - head) / 3)
+    assert "to recompute" in "".join(sentences(again, "small"))
+
+
+def test_a_share_of_the_peak_that_was_measured():
+    made = config(train={"batch_windows": 64})
+    plan = make_plan(made, DEVICES["H100"], 1, 10**6, mfu=0.4)
+    assert plan.hours[0] == plan.hours[1] == pytest.approx(plan.flops / (0.4 * 989e12 * 3600))
+    assert "at 0.4 of the published" in sentences(plan, "small")[-1]
+    assert not as_json(plan)["mfu_assumed"]
+    for wrong in (0.0, 1.2, -1.0):
+        with pytest.raises(UserError, match="is no share of the peak"):
+            make_plan(made, DEVICES["H100"], 1, 10**6, mfu=wrong)
+
+
 def test_a_plan_counts_the_operations_of_its_optimizer_as_a_run_does():
     made = config(train={"batch_windows": 64}, optim={"optimizer": "muon"})
     steps = 250
@@ -215,6 +266,10 @@ def test_advice_makes_it_fit():
     hopeless = small.__class__("tiny", 1e12, 1 << 30, "a test")
     assert "nothing of micro-batches" in make_plan(made, hopeless, 1, 10**6).advice[0]
     assert halves(9) == [4, 2, 1]
+
+
+def test_the_vocabulary_of_cl100k_is_that_of_its_tokenizer(tmp_path):
+    assert build_tokenizer("cl100k", [b"abc"], tmp_path).vocab_size == VOCABULARY["cl100k"]
 
 
 def test_designs_by_name():

@@ -1,11 +1,15 @@
-"""The regions about larger models: the coordinate check, and memory planned against measured."""
+"""The regions about larger models: coordinates, rates over sizes, memory, and the loader."""
 
 from __future__ import annotations
 
-from generator.tables import Project, conditions, paragraphs, table
+from typing import Any
+
+from generator.tables import Project, conditions, conditions_of, paragraphs, table
 
 COORDINATES = "results/scale/coordinates.json"
+LR_TRANSFER = "results/scale/lr_transfer.json"
 MEMORY = "results/scale/memory.json"
+LOADER = "results/scale/loader.json"
 SHOWN = (("width", "stream"), ("width", "logits"), ("layers", "stream"), ("layers", "logits"))
 NAMES = {"width": "width", "layers": "depth"}
 
@@ -29,11 +33,67 @@ def coordinates(project: Project) -> str:
     return paragraphs(table(header, rows, header[1:]), told + conditions(found["environment"]))
 
 
+def lr_transfer(project: Project) -> str:
+    """The best rate of each size under each scaling, and what the base's rate would cost there."""
+    found = project.read(LR_TRANSFER)
+    if found is None:
+        return "Not measured in this tree: `scripts/lr_transfer.py out/lr-transfer` makes it."
+    rows = [_rate_row(name, entry) for name, entry in found["designs"].items()]
+    header = ("scaling", "width", "depth", "best rate", "octaves from the base's", "cost")
+    base = found["base"]["model"]
+    told = (
+        f"The base is {base['base_width']} wide and {base['base_layers']} blocks deep. Cost: what "
+        "its best rate would cost at this size, in BPB of validation text, by the parabola through "
+        "the best three; none where a neighbour of the best rate exploded. Flat: the rate hardly "
+        f"matters. {len(found['seeds'])} seed(s) a rate, {found['train_bytes'] // 1024} KiB of "
+        f"text a run (`{LR_TRANSFER}`). "
+    )
+    return paragraphs(table(header, rows, header[1:]), told + conditions(found["environment"]))
+
+
+def _rate_row(name: str, entry: dict[str, Any]) -> tuple[str | None, ...]:
+    """``mup-d64-l8`` and its search as cells."""
+    scaling, width, layers = name.split("-")
+    octaves, cost = entry["octaves_from_base"], entry["cost_of_base_lr"]
+    marks = [word for word, on in (("flat", entry["flat"]), ("edge", not entry["interior"])) if on]
+    rate = f"{entry['lr']:g}" + (f" ({', '.join(marks)})" if marks else "")
+    return (
+        f"`{scaling}`",
+        width[1:],
+        layers[1:],
+        rate,
+        None if octaves is None else f"{octaves:+.2f}",
+        None if cost is None else f"{cost:.4f}",
+    )
+
+
+def loader(project: Project) -> str:
+    """How fast batches come from shards, and whether memory stays flat."""
+    found = project.read(LOADER)
+    if found is None:
+        return (
+            "Not measured in this tree: `scripts/loader_bench.py --gigabytes 10 --out "
+            f"{LOADER}` makes it."
+        )
+    load = found["environment"].get("load")
+    busy = "" if load is None else f", at a load of {load:.1f} when it ended"
+    return (
+        f"{found['tokens_per_second']:,.0f} tokens/s on one core (goal: {found['goal']:,}) in "
+        f"{found['steps']:,} batches of {found['batch_windows']} windows of {found['context']:,} "
+        f"tokens, from {found['set_bytes'] / 1e9:.1f} GB in {found['shards']} shards; resident "
+        f"memory grew by {found['resident_growth_bytes'] / 1e6:.0f} MB, where all that was read "
+        f"would have been {found['mapped_bytes'] / 1e9:.1f} GB of pages{busy} (`{LOADER}`). "
+        f"{conditions(found['environment'])}"
+    )
+
+
 def memory(project: Project) -> str:
     """Planned over measured memory of each shape."""
     found = project.read(MEMORY)
     if found is None:
         return "Not measured in this tree: `scripts/publish.py scale` makes it."
+    whole = found.get("environment")  # of earlier files, which had one for all shapes
+    where = [shape.get("environment") or whole for shape in found["shapes"].values()]
     rows = [
         (
             name,
@@ -44,4 +104,4 @@ def memory(project: Project) -> str:
         for name, shape in found["shapes"].items()
     ]
     header = ("shape", "resident, measured", "planned / measured", "tensors alone")
-    return paragraphs(table(header, rows, header[1:]), conditions(found["environment"]))
+    return paragraphs(table(header, rows, header[1:]), conditions_of(where))

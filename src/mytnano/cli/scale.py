@@ -82,9 +82,14 @@ def plan(
     context: Annotated[
         int | None, typer.Option(min=2, help="Window in tokens; default: the design's.")
     ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(help="Share of the peak that you measured; default: 0.3 to 0.5, assumed."),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all results to this JSON file.")] = None,
 ) -> None:
     """What a run would take on hardware that need not be here: memory by part, FLOPs, time."""
+    from mytnano.designs.scale import SCALE
     from mytnano.designs.settings import amount, assignments, changed
     from mytnano.files import atomic_write_json
     from mytnano.planning import plan as planning
@@ -93,7 +98,10 @@ def plan(
     console = Console()
     devices, device = parse_hardware(hardware)
     config = changed(planning.design_named(recipe), assignments(fields or []))
-    made = planning.make_plan(config, device, devices, amount(tokens, "--tokens"), context)
+    # Recipes of a fixed size train as ranks do, on one device too.
+    sharded = True if recipe in SCALE else None
+    wanted = amount(tokens, "--tokens")
+    made = planning.make_plan(config, device, devices, wanted, context, mfu, sharded)
     for sentence in planning.sentences(made, recipe):
         tell(console, sentence)
     if json:
@@ -103,7 +111,9 @@ def plan(
 def forecast(
     runs: Annotated[
         Path | None,
-        typer.Argument(help="CSV of anybody's runs: params, bytes, bpb, seed; none makes some."),
+        typer.Argument(
+            help="CSV of anybody's runs: params, bytes, bpb, seed, flops; none makes some."
+        ),
     ] = None,
     budget: Annotated[
         str, typer.Option(help="smoke (2 minutes), or full (2.5 hours, on 2 cores).")

@@ -5,23 +5,29 @@ With m = width / ``base_width`` and l = layers / ``base_layers``, what ``scaling
 ==================================  ============  ===============
                                     ``mup``       ``completep``
 ==================================  ============  ===============
-attention scores                    q k / K, instead of q k / sqrt(K)
+attention scores                    q k / K, instead of q k / sqrt(K); not with QK-norm
 states that enter the head          x 1/m         x 1/m
 output of a sub-layer               x 1           x 1/l
 std of a block's matrices           x 1/sqrt(m)   x 1/sqrt(m), with r of ``base_layers``
 their learning rate                 x 1/m         x 1/m
 their weight decay                  x 1           x m
-AdamW's eps                         x 1           x 1/(m l)
+AdamW's eps in blocks               x 1/m         x 1/(m l)
+AdamW's eps outside of them         x 1/m         x 1/m
 ==================================  ============  ===============
 
 Everything else is as it is: embeddings, the head, gains and scalars keep their rates and initial
-weights. The factor of a standard deviation is that of a rule which ignores width (``gpt2``,
+weights. Eps follows the size of gradients, which a test measures: the head's states divided by m
+make all of them 1/m as large, and a sub-layer's output divided by l those of its weights, vectors
+included, 1/l; the stream itself goes on whole, so embedding, final norm and head keep theirs.
+
+The factor of a standard deviation is that of a rule which ignores width (``gpt2``,
 ``logged``); a rule that divides by sqrt(fan-in) follows width by itself, so it needs none for the
 blocks, and the head and value tables take back what it gave them. Except for the attention scores,
 a model of the base's size is the standard one.
 
 muP is Yang et al. 2022 (arXiv 2203.03466), CompleteP Dey et al. 2025 (arXiv 2505.01618); the rules
-are those of EleutherAI/nanoGPT-mup, branches mup and completep. They hold for AdamW.
+are those of EleutherAI/nanoGPT-mup, branches mup and completep, but for eps: as of May 2025 those
+divide it by m l for all weights under CompleteP, and not at all under muP. They hold for AdamW.
 """
 
 from __future__ import annotations
@@ -55,8 +61,14 @@ def depth_ratio(config: ModelConfig) -> float:
 
 
 def query_factor(config: ModelConfig) -> float:
-    """Of the queries, so that scores q k / sqrt(K) become q k / K."""
-    return 1.0 if config.scaling == "standard" else (config.width // config.heads) ** -0.5
+    """Of the queries, so that scores q k / sqrt(K) become q k / K.
+
+    Not with QK-norm: of normalised queries and keys q k is at most K, so that scores would lie
+    within -1 and 1, and no position could ever be singled out.
+    """
+    if config.scaling == "standard" or config.qk_norm:
+        return 1.0
+    return (config.width // config.heads) ** -0.5
 
 
 def init_factor(name: str, config: ModelConfig, hidden: bool) -> float:
@@ -74,14 +86,12 @@ def residual_layers(config: ModelConfig) -> int:
     return config.base_layers if config.scaling == "completep" else max(config.layers, 1)
 
 
-def adamw_rule(config: ModelConfig, hidden: bool) -> Rule:
-    """Factors for a matrix of a block (``hidden``) or any other weight."""
+def adamw_rule(config: ModelConfig, hidden: bool, block: bool) -> Rule:
+    """Factors for one weight: a ``hidden`` matrix or another, in a ``block`` or outside of all."""
     if config.scaling == "standard":
         return Rule()
-    m, eps = width_ratio(config), 1.0
-    complete = config.scaling == "completep"
-    if complete:
-        eps = 1 / (m * depth_ratio(config))
+    m, complete = width_ratio(config), config.scaling == "completep"
+    eps = 1 / (m * depth_ratio(config)) if block else 1 / m
     if not hidden:
         return Rule(eps=eps)
     return Rule(1 / m, m if complete else 1.0, eps)

@@ -24,6 +24,9 @@ from scipy.optimize import nnls
 from mytnano.errors import UserError
 
 FEWEST_RUNS = 8
+FEWEST_CELLS = 6
+"""One more than the law has numbers: seeds of a cell repeat what it says of the law."""
+
 FEWEST_VALUES = 3
 SMALLEST_SPAN = 3.0
 """The largest size over the smallest one, and likewise the data."""
@@ -37,7 +40,11 @@ POINTS = 13
 REFINEMENTS = 10
 SAMPLE_POINTS, SAMPLE_SPAN = 11, 1.2
 """The same for a sample of losses, whose exponents are looked for within a factor of e^1.2 of those
-of the runs, with a parabola between the points."""
+of the runs at first, and then around the best point."""
+
+ZOOMS = 3
+"""Grids of samples, each around where the best points of all samples lay on the one before: in a
+narrow, bent valley those on the first one alone gave forecasts that were 1 % off."""
 
 HUBER = 1.345
 """Residuals beyond so many (robust) standard deviations count linearly, where that is asked for."""
@@ -45,12 +52,16 @@ HUBER = 1.345
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: N weights, D bytes, bits per byte on held-out text, and its seed."""
+    """One finished run: N weights, D bytes, bits per byte on held-out text, and its seed.
+
+    ``flops`` are those of its training, 0 where nobody counted them.
+    """
 
     params: float
     bytes: float
     bpb: float
     seed: str = ""
+    flops: float = 0.0
 
     @property
     def cell(self) -> tuple[float, float]:
@@ -114,7 +125,7 @@ COUPLED = Form(
 )
 
 FORMS = (ADDITIVE, INTERACTING, COUPLED)
-"""The first is the one that is reported; the others tell how much the form matters."""
+"""The one that fits best is reported; the others tell how much the form matters."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +174,14 @@ class Fit:
             if value < low * 1.05 or value > high / 1.05
         ]
 
+    def freedom_of(self, count: int) -> int:
+        """Degrees of freedom that ``count`` independent values leave it, at least one."""
+        return max(1, count - len(self.form.names))
+
     @property
     def freedom(self) -> int:
-        """Degrees of freedom that are left, at least one."""
-        return max(1, len(self.residuals) - len(self.form.names))
+        """Those of the runs."""
+        return self.freedom_of(len(self.residuals))
 
     @property
     def error(self) -> float:
@@ -182,8 +197,10 @@ def check_design(runs: Sequence[Run]) -> None:
     """
     if len(runs) < FEWEST_RUNS:
         raise UserError(f"{len(runs)} runs cannot fix a law: give at least {FEWEST_RUNS}")
-    for name, values in (("sizes", [r.params for r in runs]), ("budgets", [r.bytes for r in runs])):
-        unlike = len(set(values))
+    cells = {run.cell for run in runs}
+    for place, name in enumerate(("sizes", "budgets")):
+        values = {cell[place] for cell in cells}
+        unlike = len(values)
         if unlike < FEWEST_VALUES or max(values) / min(values) < SMALLEST_SPAN:
             raise UserError(
                 f"the runs have {unlike} {name} that span a factor of "
@@ -195,6 +212,11 @@ def check_design(runs: Sequence[Run]) -> None:
         raise UserError(
             "size and data grow together in these runs, so nobody can tell which of them lowers "
             "the loss: train some sizes on several budgets"
+        )
+    if len(cells) < FEWEST_CELLS:
+        raise UserError(
+            f"the runs are {len(cells)} pairs of a size and a budget, and more seeds of those tell "
+            f"nothing more of the law: give at least {FEWEST_CELLS} pairs"
         )
 
 
@@ -261,16 +283,23 @@ class _Data:
         return found
 
     def solve_near(self, base: Fit, losses: np.ndarray) -> list[Fit]:
-        """The fit of each sample (column) of ``losses`` (runs, S), all on one grid."""
+        """The fit of each sample (column) of ``losses`` (runs, S), all on the same grids."""
         low, high = (np.log([r[i] for r in base.form.ranges]) for i in (0, 1))
         offsets = np.linspace(-SAMPLE_SPAN, SAMPLE_SPAN, SAMPLE_POINTS)
         axes = [np.log(base.exponents[i]) + offsets for i in (0, 1)]
-        errors = self._grid(base.form, axes, losses, base.weights)  # (G, G, S)
-        fits = []
-        for sample in range(losses.shape[1]):
-            exponents = np.exp(np.clip(lowest(axes, errors[..., sample]), low, high))
-            fits.append(self._exact(base.form, exponents, losses[:, sample], base.weights)[0])
-        return fits
+        for _ in range(ZOOMS):
+            errors = self._grid(base.form, axes, losses, base.weights)  # (G, G, S)
+            places = np.array([lowest(axes, each) for each in np.moveaxis(errors, -1, 0)])  # (S, 2)
+            margins = [axis[1] - axis[0] for axis in axes]
+            axes = [
+                np.linspace(place.min() - margin, place.max() + margin, SAMPLE_POINTS)
+                for place, margin in zip(places.T, margins, strict=True)
+            ]
+        exponents = np.exp(np.clip(places, low, high))  # (S, 2)
+        return [
+            self._exact(base.form, each, losses[:, sample], base.weights)[0]
+            for sample, each in enumerate(exponents)
+        ]
 
     def _grid(
         self, form: Form, axes: list[np.ndarray], losses: np.ndarray, weights: np.ndarray

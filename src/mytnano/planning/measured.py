@@ -21,9 +21,11 @@ import torch
 from mytnano.config import RunConfig
 from mytnano.training import memory
 from mytnano.training.engine import Engine
+from mytnano.training.probe import Probe
 
-STEPS = 3
-"""The optimizer makes its state in the first; the others find the heap with its holes."""
+STEPS, PROBED = 3, 1
+"""The optimizer makes its state in the first; the others find the heap with its holes, and one of
+them is seen from inside."""
 
 
 def measured_peak(config: RunConfig, tensors_only: bool = False) -> int:
@@ -63,9 +65,15 @@ def train_steps(config: RunConfig) -> None:
     engine = Engine(config)
     shape = (config.train.batch_windows, config.model.context + 1)
     ids = torch.randint(0, config.model.vocab_size, shape)  # (B, T+1)
-    for _ in range(STEPS):
-        engine.gradients(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+    x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # (B, T)
+    for step in range(STEPS):
+        probe = Probe(engine, x) if step == PROBED else None
+        engine.gradients(x, y)
+        if probe is not None:
+            probe.gradients()
         engine.update(1e-4)
+        if probe is not None:
+            probe.update()
 
 
 def _settle() -> None:

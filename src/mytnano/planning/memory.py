@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from mytnano.config import RunConfig
+from mytnano.measure.mechanism import MOST_WEIGHTS
 from mytnano.measure.memory_plan import (
     BF16,
     FP32,
     HEAP_SHARE,
     RECOMPUTED_HEAP_SHARE,
+    Weights,
     count_weights,
     one_pass,
     state_bytes,
 )
 from mytnano.training.engine import MICRO_TOKENS, recompute_blocks
+from mytnano.training.probe import WINDOWS
 
 GATHERED_BLOCKS = 3
 """Blocks that FSDP2 may hold whole at once: the one that runs, the next, and a gather's buffer."""
+
+STREAMS, HIDDEN, SCORES = 6, 3, 3
+"""Tensors of the size of the stream, of a feed-forward network's inside, and of attention's scores
+that a probe has at once."""
 
 SHARE = 0.85
 """Of a GPU's free memory that a prediction may fill; the rest is fragments and libraries."""
@@ -36,6 +43,7 @@ class Memory:
         activations: kept for the backward pass of one micro-batch.
         working: at the largest moment beyond those; the chunk of logits is a part of it.
         logits: that part.
+        probe: what a step that is measured from inside takes beyond the two, at most.
         allocator: what the C library's heap takes besides; none is counted on a GPU.
     """
 
@@ -48,6 +56,7 @@ class Memory:
     activations: int
     working: int
     logits: int
+    probe: int
     allocator: int
 
     @property
@@ -69,29 +78,34 @@ def micro_windows(config: RunConfig, windows: int) -> int:
     return windows
 
 
-def fitting_windows(config: RunConfig, free: int) -> int:
-    """Windows of one pass with which a step on one device fits into ``free`` bytes.
+def probe_bytes(config: RunConfig, weights: Weights, devices: int) -> int:
+    """What :class:`~mytnano.training.probe.Probe` holds besides the engine, at most; all in fp32.
 
-    All of a step's at once if they do, else halved until they do; one if nothing fits.
+    Before the gradients a whole copy of the model and what one block makes of a few windows; after
+    them this device's share of the blocks, to see how far the update moves it.
     """
-    windows = config.train.batch_windows
-    while windows > 1:
-        wanted = config.but(train={"micro_windows": windows})
-        if training_memory(wanted).total <= SHARE * free:
-            break
-        windows = -(-windows // 2)
-    return windows
+    model = config.model
+    windows = min(WINDOWS, max(1, config.train.batch_windows // devices))
+    positions = windows * model.context
+    rows = positions * (STREAMS * model.width + HIDDEN * model.ffn_width)
+    if model.mixer == "attention":
+        rows += SCORES * min(positions * model.heads * model.context, MOST_WEIGHTS)
+    return FP32 * max(weights.total + rows, -(-(weights.total - weights.root) // devices))
 
 
-def training_memory(config: RunConfig, devices: int = 1) -> Memory:
+def training_memory(config: RunConfig, devices: int = 1, sharded: bool | None = None) -> Memory:
     """Predict a step's memory on each of ``devices`` that share each batch and all weights evenly.
 
     One device is :class:`~mytnano.training.engine.Engine`; many are its sharded form (FSDP2), whose
-    gathers and reductions are counted as PyTorch documents them.
+    gathers and reductions are counted as PyTorch documents them. Not counted: the copy that a
+    checkpoint of many ranks is written from, and the measurements after the last step.
 
     Args:
         config: resolved; ``batch_windows`` is of all devices.
+        sharded: whether the engine is the sharded one, as recipes of a fixed size have it on one
+            device too; None: where there are many devices.
     """
+    sharded = devices > 1 if sharded is None else sharded
     train, weights = config.train, count_weights(config.model)
     windows = micro_windows(config, max(1, train.batch_windows // devices))
     passed = one_pass(
@@ -101,13 +115,16 @@ def training_memory(config: RunConfig, devices: int = 1) -> Memory:
         recompute_blocks if train.recompute else None,
         device=train.device,
         cross_documents=config.data.cross_documents,
-        sharded=devices > 1,
+        sharded=sharded,
     )
     low = train.precision == "bf16"
     heap_share = RECOMPUTED_HEAP_SHARE if train.recompute else HEAP_SHARE
     share = -(-weights.total // devices)
+    # Blocks that recompute refer to themselves, so a probe's copy of the plain engine's model stays
+    # until Python's garbage collector passes.
+    stays = FP32 * weights.total if train.recompute and not sharded else 0
     copies = summed = 0
-    if devices == 1:
+    if not sharded:
         copies = BF16 * weights.total if low else 0
     else:
         gathered = weights.root + GATHERED_BLOCKS * weights.largest_block
@@ -127,5 +144,6 @@ def training_memory(config: RunConfig, devices: int = 1) -> Memory:
         activations=passed.kept,
         working=passed.working,
         logits=passed.logits,
+        probe=max(stays, probe_bytes(config, weights, devices) - passed.kept - passed.working),
         allocator=round(heap_share * passed.heap) if train.device == "cpu" else 0,
     )

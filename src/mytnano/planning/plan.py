@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mytnano.config import RunConfig
+from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.measure.devices import Device
-from mytnano.measure.flops import training_flops
+from mytnano.measure.flops import forward_flops_per_token, training_flops
 from mytnano.measure.memory_plan import Weights, count_weights
 from mytnano.planning.memory import Memory, micro_windows, training_memory
 from mytnano.training.optimizers import update_flops
 
 MFU = (0.3, 0.5)
 """Shares of the published peak that are assumed: no run of this program on such hardware has been
-measured. PaLM reported 0.46 (Chowdhery et al. 2022), well-tuned small runs 0.4 to 0.55."""
+measured. PaLM reported 0.46 (Chowdhery et al. 2022), well-tuned small runs 0.4 to 0.55. What blocks
+compute again is added to the operations, so that they take the time that these take."""
 
 RESERVE_SHARE, RESERVE_BYTES = 0.06, 1 << 30
 """Of a device's memory, left for the CUDA context, communication buffers and the allocator's gaps:
@@ -25,7 +26,7 @@ an assumption too."""
 BYTES_PER_TOKEN = {"char": 1.0, "byte": 1.0, "bpe": 3.6, "cl100k": 4.6, "cl100k-compact": 4.6}
 """Of English text, roughly; only used where a design leaves its context to the text."""
 
-VOCABULARY = {"char": 128, "byte": 257, "cl100k": 100_277, "cl100k-compact": 30_000}
+VOCABULARY = {"char": 128, "byte": 257, "cl100k": 100_257, "cl100k-compact": 30_000}
 """Likewise, where it leaves its vocabulary to the text."""
 
 
@@ -37,8 +38,11 @@ class Plan:
         config: as it would be run, with ``batch_windows`` over all devices.
         tokens: of training. steps: of the optimizer.
         weights: numbers of them. flops: counted, of all training, the optimizer's included.
+        recomputed: operations that blocks which recompute make besides.
+        sharded: whether the engine is that of many devices, also on one.
         memory: of each device. room: bytes that it may take.
-        hours: at the lower and at the higher share of the peak.
+        mfu: shares of the peak, the lower first; of one that was given, twice that.
+        hours: at the higher and at the lower share.
         other: memory with recomputation if the run has none, without it if it has.
         advice: sentences on what to change.
     """
@@ -50,9 +54,12 @@ class Plan:
     steps: int
     weights: Weights
     flops: float
+    recomputed: float
+    sharded: bool
     memory: Memory
     other: Memory
     room: int
+    mfu: tuple[float, float]
     hours: tuple[float, float]
     advice: list[str]
 
@@ -82,7 +89,13 @@ def design_named(name: str) -> RunConfig:
 
 
 def make_plan(
-    config: RunConfig, device: Device, devices: int, tokens: int, context: int | None = None
+    config: RunConfig,
+    device: Device,
+    devices: int,
+    tokens: int,
+    context: int | None = None,
+    mfu: float | None = None,
+    sharded: bool | None = None,
 ) -> Plan:
     """Plan a run in bf16 on ``devices`` of one kind.
 
@@ -90,10 +103,14 @@ def make_plan(
         config: from :func:`design_named`.
         tokens: to train on.
         context: another window than the design's, with as many tokens in a step.
+        mfu: the share of the peak that such runs reach, if it was measured.
+        sharded: as in :func:`~mytnano.planning.memory.training_memory`.
 
     Raises:
-        UserError: the devices do not share a step's windows evenly.
+        UserError: the devices do not share a step's windows evenly, or ``mfu`` is no share.
     """
+    if mfu is not None and not 0 < mfu <= 1:
+        raise UserError(f"--mfu {mfu:g} is no share of the peak: give one such as 0.4")
     config = config.but(train={"precision": "bf16", "device": "cuda"})
     if context is not None:
         config = with_context(config, context)
@@ -106,7 +123,10 @@ def make_plan(
     weights = count_weights(config.model)
     steps = max(1, round(tokens / (batch * config.model.context)))
     flops = training_flops(config.model, tokens) + steps * update_flops(config)
-    rate = devices * device.flops * 3600  # FLOP an hour at the peak
+    recomputed = block_flops(config.model, tokens) if config.train.recompute else 0.0
+    shares = MFU if mfu is None else (mfu, mfu)
+    peak_hours = (flops + recomputed) / (devices * device.flops * 3600)
+    sharded = devices > 1 if sharded is None else sharded
     room = round(device.memory * (1 - RESERVE_SHARE)) - RESERVE_BYTES
     toggled = config.but(train={"recompute": not config.train.recompute})
     plan = Plan(
@@ -117,13 +137,21 @@ def make_plan(
         steps=steps,
         weights=weights,
         flops=flops,
-        memory=training_memory(config, devices),
-        other=training_memory(toggled, devices),
+        recomputed=recomputed,
+        sharded=sharded,
+        memory=training_memory(config, devices, sharded),
+        other=training_memory(toggled, devices, sharded),
         room=room,
-        hours=(flops / rate / MFU[1], flops / rate / MFU[0]),
+        mfu=shares,
+        hours=(peak_hours / shares[1], peak_hours / shares[0]),
         advice=[],
     )
     return replace(plan, advice=advice(plan))
+
+
+def block_flops(model: ModelConfig, tokens: int) -> float:
+    """Operations of one forward pass through the blocks alone, which recomputation repeats."""
+    return tokens * (forward_flops_per_token(model) - forward_flops_per_token(model.but(layers=0)))
 
 
 def with_context(config: RunConfig, context: int) -> RunConfig:
@@ -181,7 +209,8 @@ def _when_it_fits(plan: Plan) -> list[str]:
 
 
 def _fits(plan: Plan, **train: object) -> bool:
-    return training_memory(plan.config.but(train=train), plan.devices).total <= plan.room
+    config = plan.config.but(train=train)
+    return training_memory(config, plan.devices, plan.sharded).total <= plan.room
 
 
 def _more_devices(plan: Plan) -> int | None:
@@ -211,13 +240,16 @@ def as_json(plan: Plan) -> dict:
         "steps": plan.steps,
         "flops": plan.flops,
         "flops_per_token": plan.flops / plan.tokens,
+        "recomputed_flops": plan.recomputed,
         "device": vars(plan.device),
         "devices": plan.devices,
         "memory_per_device": {**vars(plan.memory), "total": plan.memory.total},
         "memory_with_the_other_recompute": {**vars(plan.other), "total": plan.other.total},
         "room_per_device": plan.room,
         "fits": plan.fits,
-        "assumed_mfu": MFU,
+        "sharded": plan.sharded,
+        "mfu": plan.mfu,
+        "mfu_assumed": plan.mfu == MFU,
         "hours": plan.hours,
         "advice": plan.advice,
         "config": plan.config.model_dump(),
@@ -230,21 +262,23 @@ def sentences(plan: Plan, name: str) -> list[str]:
     share = train.batch_windows // plan.devices
     parts = {
         "weights (fp32)": memory.weights,
-        "weights in bf16" + (", gathered" if plan.devices > 1 else ""): memory.copies,
+        f"weights in {train.precision}"
+        + (", gathered, and gradients of tables" if plan.sharded else ""): memory.copies,
         "gradients (fp32)": memory.gradients,
-        "gradients before they are shared": memory.summed,
+        "gradients that wait for the last micro-batch": memory.summed,
         f"{plan.config.optim.optimizer}'s state": memory.optimizer,
         "averaged weights": memory.average,
         f"activations of {micro_windows(plan.config, share)} windows"
         + (", recomputed" if train.recompute else ""): memory.activations,
         f"work at the largest moment (logits: {gigabytes(memory.logits)})": memory.working,
+        "more in steps that are probed": memory.probe,
     }
-    low, high = plan.hours
+    more = f", and {plan.recomputed:.3g} to recompute" if plan.recomputed else ""
     return [
         f"{name}: {plan.weights.total:,} parameters ({plan.weights.hidden:,} in the matrices of "
         f"{model.layers} blocks), context {model.context:,}, vocabulary {model.vocab_size:,}",
         f"{plan.tokens:,} tokens in {plan.steps:,} steps of "
-        f"{train.batch_windows * model.context:,}: {plan.flops:.3g} FLOP, counted",
+        f"{train.batch_windows * model.context:,}: {plan.flops:.3g} FLOP, counted{more}",
         f"memory of each of {plan.devices} {plan.device.name} "
         f"({gigabytes(plan.device.memory)}, of which {gigabytes(plan.room)} may be used):",
         *(f"  {gigabytes(size):>9}  {what}" for what, size in parts.items() if size),
@@ -252,9 +286,20 @@ def sentences(plan: Plan, name: str) -> list[str]:
         f"  {gigabytes(plan.other.total):>9}  with train.recompute={not train.recompute} "
         f"(activations {gigabytes(plan.other.activations)})",
         *(f"  {sentence}" for sentence in plan.advice),
-        f"time: {hours(low)} to {hours(high)} at {MFU[1]:.0%} to {MFU[0]:.0%} of the published "
-        f"{plan.device.flops / 1e12:g} TFLOP/s ({plan.device.source}), which is an assumption",
+        time_sentence(plan),
     ]
+
+
+def time_sentence(plan: Plan) -> str:
+    """The time, and what is assumed for it."""
+    (low, high), (worst, best) = plan.hours, plan.mfu
+    peak = f"the published {plan.device.flops / 1e12:g} TFLOP/s ({plan.device.source})"
+    if plan.mfu != MFU:
+        return f"time: {hours(low)} at {best:.3g} of {peak}"
+    return (
+        f"time: {hours(low)} to {hours(high)} at {best:.0%} to {worst:.0%} of {peak}, which is an "
+        "assumption"
+    )
 
 
 def gigabytes(size: float) -> str:

@@ -11,56 +11,68 @@ from pathlib import Path
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_text
-from mytnano.planning.interval import CALIBRATED, LEVEL, Forecast, Gate, Law
+from mytnano.planning.interval import CALIBRATED, GATE, LEVEL, Forecast, Gate, Law
 from mytnano.planning.law import Run
 
 COLUMNS = ("params", "bytes", "bpb", "seed")
+FLOPS = "flops"
+"""A column more, of those who counted them."""
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Runs from a CSV file with columns params, bytes and bpb, and seed if there is one.
+    """Runs from a CSV file with columns params, bytes and bpb, and seed and flops if there are any.
 
     Raises:
-        UserError: it cannot be read, a column is missing, or a value is no number above zero.
+        UserError: it cannot be read, a column is missing, it has no rows, or a value is no number
+            above zero.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, header = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"'{path}' cannot be read as CSV ({reason})") from None
-    missing = [name for name in COLUMNS[:3] if not rows or name not in rows[0]]
+    missing = [name for name in COLUMNS[:3] if name not in header]
     if missing:
         raise UserError(
             f"'{path}' has no column {missing[0]}: a row a run, with the columns params, bytes, "
             "bpb (bits per byte) and seed"
         )
+    if not rows:
+        raise UserError(f"'{path}' has no runs: give a row a run under its header")
     return [_run(path, number, row) for number, row in enumerate(rows, start=2)]
 
 
 def _run(path: Path, number: int, row: dict[str, str]) -> Run:
-    values = []
-    for name in COLUMNS[:3]:
-        try:
-            value = float(row[name])
-        except (TypeError, ValueError):
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(
-                f"'{path}' line {number}: {name} is '{row[name]}', not a number above zero; leave "
-                "runs that diverged out"
-            )
-        values.append(value)
-    return Run(*values, seed=row.get("seed") or "")
+    values = {name: _value(path, number, name, row[name]) for name in COLUMNS[:3]}
+    if row.get(FLOPS):
+        values[FLOPS] = _value(path, number, FLOPS, row[FLOPS])
+    return Run(**values, seed=row.get("seed") or "")
+
+
+def _value(path: Path, number: int, name: str, text: str | None) -> float:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(
+            f"'{path}' line {number}: {name} is '{text}', not a number above zero; leave runs that "
+            "diverged out"
+        )
+    return value
 
 
 def write_runs(path: Path, runs: Sequence[Run]) -> None:
     """As :func:`read_runs` reads them; UserError if the disk is full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    counted = all(run.flops for run in runs)
+    writer.writerow((*COLUMNS, FLOPS) if counted else COLUMNS)
     for run in runs:
-        writer.writerow([f"{run.params:.0f}", f"{run.bytes:.0f}", repr(float(run.bpb)), run.seed])
+        row = [f"{run.params:.0f}", f"{run.bytes:.0f}", repr(float(run.bpb)), run.seed]
+        writer.writerow([*row, f"{run.flops:.0f}"] if counted else row)
     atomic_write_text(path, text.getvalue())
 
 
@@ -81,17 +93,22 @@ def law_sentence(law: Law, name: str) -> str:
     numbers = ", ".join(f"{key} = {value:.4g}" for key, value in fitted.parameters.items())
     said = f"{name}: {fitted.form.formula} with {numbers}; runs lie {fitted.error:.2%} about it"
     if name not in law.accepted:
-        return f"{said}, so it is rejected and does not count"
+        return f"{said}, so it is rejected and counts less"
+    if fitted is law.best:
+        said += "; it fits best, so forecasts are its own"
     if fitted.edges:
         return f"{said}; {' and '.join(fitted.edges)} is at the edge of its range, so not known"
     return said
 
 
 def noise_sentence(law: Law) -> str:
-    """How much seeds differ."""
+    """How much seeds differ, and cells beyond that."""
     if not law.seed_freedom:
         return "no cell has two seeds, so the error about the law stands for what a seed does"
-    return f"seeds of one cell differ by {law.seed_sd:.2%} (standard deviation)"
+    return (
+        f"seeds of one cell differ by {law.seed_sd:.2%} (standard deviation), and cells lie "
+        f"{law.cell_sd:.2%} off the law beyond that"
+    )
 
 
 def gate_sentence(gate: Gate | None) -> str:
@@ -104,15 +121,25 @@ def gate_sentence(gate: Gate | None) -> str:
         f"{forecast.factor:.1f} times the compute of the others, came to {gate.observed:.4f} bits "
         f"per byte; {interval(forecast)} was forecast from those"
     )
-    return said + ("; less than 4 times is a weak trial" if gate.weak else "")
+    if gate.weak:
+        said += f"; less than {GATE[0]:g} times is a weak trial"
+    if gate.far:
+        said += f"; more than {GATE[1]:g} times is a trial that a wide interval passes easily"
+    return said
 
 
 def forecast_sentence(forecast: Forecast) -> str:
-    """The forecast of one run, and how far beyond the runs it is."""
+    """The forecast of one run, of what design it is, and how far beyond the runs."""
+    unit = "counted FLOPs" if forecast.counted else "weights times bytes"
     said = (
         f"{forecast.params:,.0f} weights on {forecast.bytes:,.0f} bytes: {interval(forecast)} bits "
-        f"per byte, {forecast.factor:,.3g} times the compute of the largest run"
+        f"per byte, {forecast.factor:,.3g} times the compute of the largest run ({unit})"
     )
+    if forecast.like:
+        said += (
+            f"; it is of the runs' own design with as many weights as {forecast.like} has, not of "
+            f"{forecast.like}, whose parts, window, batch and vocabulary differ"
+        )
     if not forecast.calibrated:
         said += f"; not calibrated: beyond {CALIBRATED:g} times nothing has tried the law out"
     return said
@@ -133,17 +160,21 @@ def as_json(law: Law, gate: Gate | None, forecasts: Sequence[Forecast]) -> dict:
                 "formula": each.form.formula,
                 "parameters": each.parameters,
                 "relative_error": each.error,
+                "relative_error_of_cells": law.errors[name],
                 "rejected": name not in law.accepted,
                 "edges": each.edges,
             }
             for name, each in law.fits.items()
         },
+        "best": law.best.form.name,
+        "cell_sd": law.cell_sd,
         "seed_sd": law.seed_sd,
         "seed_freedom": law.seed_freedom,
         "gate": gate
         and {
             "passed": gate.passed,
             "weak": gate.weak,
+            "far": gate.far,
             "observed": gate.observed,
             "runs": gate.runs,
             "forecast": forecast_json(gate.forecast),
