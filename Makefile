@@ -50,7 +50,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	touch $@
 
 $(VENV)/.ready-extras: $(VENV)/.ready-dev
-	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev,docs,hf,gguf,lm-eval]"
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev,docs,hf,gguf,lm-eval,tensorboard,wandb]"
 	touch $@
 
 $(VENV)/.ready-site: $(VENV)/.ready

@@ -82,12 +82,17 @@ def false_differences(experiments: int) -> list[Row]:
 def false_families(experiments: int) -> list[Row]:
     """Questions with several arms, all equal to a baseline that they share."""
     draws = blocks(experiments, NOISES["normal"], ARMS + 1, LOOKS)
-    found = np.concatenate([largest(d[:, 1:] - d[:, :1], eprocess.G) for d in draws])
-    smallest = [holm(np.exp(-np.maximum(family, 0.0))).min() for family in found]
+    smallest = np.concatenate([smallest_p(d[:, 1:] - d[:, :1]) for d in draws])
     return [
-        counted(int(np.sum(np.array(smallest) <= alpha)), experiments, arms=ARMS, alpha=alpha)
+        counted(int(np.sum(smallest <= alpha)), experiments, arms=ARMS, alpha=alpha)
         for alpha in (0.05, 0.01)
     ]
+
+
+def smallest_p(d: Array) -> Array:
+    """The smallest p-value that Holm leaves to any arm at any look: (..., ARMS, LOOKS) -> (...)."""
+    found = largest(d, eprocess.G)
+    return np.array([holm(np.exp(-np.maximum(family, 0.0))).min() for family in found])
 
 
 def false_equivalences(experiments: int) -> list[Row]:
@@ -96,11 +101,15 @@ def false_equivalences(experiments: int) -> list[Row]:
     for alpha in (0.05, 0.01):
         wrong = 0
         for noise in blocks(experiments, NOISES["normal"], LOOKS):
-            low, high = eprocess.intervals(MARGIN + MARGIN * noise / 4, alpha)
-            low, high = low.max(-1), high.min(-1)
-            wrong += int(np.sum((low >= -MARGIN) & (high <= MARGIN)))
+            wrong += int(np.sum(called_equivalent(MARGIN + MARGIN * noise / 4, alpha)))
         rows.append(counted(wrong, experiments, alpha=alpha))
     return rows
+
+
+def called_equivalent(d: Array, alpha: float) -> np.ndarray:
+    """Whether some look calls an arm equivalent: (..., LOOKS) -> (...)."""
+    low, high = eprocess.intervals(d, alpha)
+    return (low.max(-1) >= -MARGIN) & (high.min(-1) <= MARGIN)
 
 
 def peeking_t(experiments: int) -> list[Row]:

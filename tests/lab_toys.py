@@ -1,6 +1,8 @@
 """A tiny question on a small text, and a stand-in for training."""
 
 import io
+import math
+import random
 from pathlib import Path
 
 from ladder_toys import write_text
@@ -44,8 +46,27 @@ def ask(folder: Path, out: str = "out", time: bool = False, fleet: str = "auto",
     return found, printed.getvalue()
 
 
+def scores(effects: dict[str, float], size: float = 0.001):
+    """Runs whose arms differ from the baseline by known percentages."""
+
+    def score(arm, lr, seed):
+        chance = random.Random(f"{arm}/{seed}").gauss(0, size)
+        return 2.0 * (1 + effects.get(arm, 0.0) / 100) + chance + 0.02 * math.log2(lr / 0.004) ** 2
+
+    return score
+
+
 def pretend(monkeypatch, score, status=lambda arm, seed: "healthy"):
     """Replace training: each run ends at ``score(arm, lr, seed)``. Returns the jobs, which grow."""
+    return pretend_jobs(
+        monkeypatch,
+        lambda job: score(job.rung, job.config[0].optim.lr, job.seed),
+        lambda job: status(job.rung, job.seed),
+    )
+
+
+def pretend_jobs(monkeypatch, score, status=lambda job: "healthy"):
+    """As :func:`pretend`, with ``score(job)``."""
     jobs = []
 
     def run_jobs(groups, work, workers, threads, hear):
@@ -54,9 +75,7 @@ def pretend(monkeypatch, score, status=lambda arm, seed: "healthy"):
         return Summary([Finished(job, result_of(job), 0.0) for job in now])
 
     def result_of(job):
-        config = job.config[0]
-        bpb = score(job.rung, config.optim.lr, config.train.seed)
-        state = status(job.rung, config.train.seed)
+        bpb, state = score(job), status(job)
         return {
             "validation_bpb": bpb, "test_bpb": None if state == "diverged" else bpb,
             "status": state, "flops": 1.0, "params": 1, "train_bytes": 1, "seconds": 1.0,

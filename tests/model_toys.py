@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from mytnano.config import ModelConfig, RunConfig
-from mytnano.designs.rungs import ROOT, design
+from mytnano.config import ModelConfig, RunConfig, role
+from mytnano.designs.rungs import ROOT, RUNGS, design, difference
 from mytnano.measure.markov import markov_source
 from mytnano.model.transformer import Transformer
 from mytnano.text.batches import tokens_per_window
@@ -108,6 +108,13 @@ HEALTHY = {
 """mytNano in small."""
 
 
+def factors(id: str) -> set[str]:
+    """The design choices among the settings that a rung changes."""
+    named = {path: path.split(".") for path in difference(id)}
+    kind = lambda section, field: role(type(getattr(ROOT, section)), field)
+    return {path for path, (section, field) in named.items() if kind(section, field) == "factor"}
+
+
 def tiny_design(id: str, **changes) -> ModelConfig:
     """A rung's model at a size where everything can be checked by hand."""
     model = design(id).model
@@ -115,6 +122,29 @@ def tiny_design(id: str, **changes) -> ModelConfig:
     if model.ffn != "none":
         small["ffn_width"] = 24
     return model.but(**{**small, **changes})
+
+
+SMALL = {**HEALTHY, "width": 16, "ffn_width": 24, "vocab_size": 11, "context": 12}
+KINDS = {rung.id: tiny_design(rung.id) for rung in RUNGS.values() if rung.group == "core"}
+KINDS |= {
+    name: ModelConfig(**{**SMALL, **change})
+    for name, change in {
+        "none": {"positions": "none"},
+        "learned-gqa": {"positions": "learned"},
+        "alibi": {"positions": "alibi", "heads": 4},
+        "alibi-explicit": {"positions": "alibi", "kernel": "explicit"},
+        "mqa": {"kv_heads": 1, "kernel": "explicit"},
+        "post": {"norm_place": "post", "norm": "layernorm"},
+        "sandwich": {"norm_place": "sandwich"},
+        "qk-norm": {"qk_norm": True},
+        "no-gain": {"norm_gain": False, "embedding_norm": True},
+        "x0": {"x0_skip": True},
+        "value-embeddings": {"value_embeddings": True},
+        "softcap": {"softcap": 5.0},
+        "mean-positions": {"mixer": "mean", "positions": "learned", "kernel": "explicit"},
+    }.items()
+}
+"""Every core rung's model, and parts that no rung has, all small."""
 
 
 def rough_model(config: ModelConfig, seed: int = 0) -> Transformer:

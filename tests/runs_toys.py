@@ -1,4 +1,4 @@
-"""Toy jobs for the tests of the runner, and a toy command: ``OUT WORKERS [SECONDS [ACT]]``."""
+"""Toy jobs for the runner, kills, and a toy command: ``OUT WORKERS [SECONDS [ACT]]``."""
 
 import ctypes
 import errno
@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json
@@ -90,6 +93,36 @@ def toy_groups(
     out: Path, rungs: int = 5, seeds: int = 2, seconds: float = 0.15, act: str = ""
 ) -> list[list[Job]]:
     return [[toy_job(out, f"r{r}", s, seconds, act) for s in range(seeds)] for r in range(rungs)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def kill_9(process: subprocess.Popen) -> int:
+    """Kill a command; the number of its workers, which must all be gone soon."""
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        children = []
+    process.kill()
+    process.wait()
+    # Not read to its end: whoever outlived the parent would keep that from coming.
+    process.stderr.close()
+    assert wait_until(lambda: not any(alive(child.pid) for child in children)), "orphans"
+    return len(children)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bench_toys import NANOGPT
 from rich.console import Console
 
 from mytnano.bench import compare, lanes, steps
@@ -17,31 +18,6 @@ from mytnano.model.transformer import Transformer
 from mytnano.training.engine import Engine
 
 TINY = Shape("T", vocabulary=40, width=8, heads=2, layers=1, windows=2, context=6)
-
-NANOGPT = '''
-"""Stands in for nanoGPT's model.py: the same names, a bigram inside."""
-from dataclasses import dataclass
-import torch
-from torch import nn
-
-@dataclass
-class GPTConfig:
-    block_size: int; vocab_size: int; n_layer: int; n_head: int; n_embd: int
-    dropout: float; bias: bool
-
-class GPT(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        print("number of parameters: few")
-        self.table = nn.Embedding(config.vocab_size, config.vocab_size)
-
-    def configure_optimizers(self, weight_decay, lr, betas, device):
-        return torch.optim.AdamW(self.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
-
-    def forward(self, x, y):
-        logits = self.table(x)
-        return logits, nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-'''
 
 
 @pytest.fixture
@@ -70,6 +46,7 @@ def test_our_gpt2_is_nanogpts_model():
     assert parameters("gpt2", TINY) == nanogpt + (2 * L + 1) * d
 
 
+@pytest.mark.extras
 def test_our_mytnano_is_huggingfaces_model():
     transformers = pytest.importorskip("transformers")
     design = model_config("mytnano", TINY)
@@ -129,6 +106,7 @@ def test_a_step_of_nanogpt_trains(checkout, precision):
     assert all(p.grad is None for p in made[0].parameters())
 
 
+@pytest.mark.extras
 def test_a_step_of_llama_trains(monkeypatch):
     pytest.importorskip("transformers")
     losses, real = [], steps.peer_step
@@ -200,7 +178,7 @@ def test_missing_peers_are_named(monkeypatch, capsys):
     monkeypatch.setattr(compare.importlib.util, "find_spec", lambda name: None)
     assert compare.available_peers(None, Console()) == set()
     out = capsys.readouterr().out
-    assert "--nanogpt" in out and "mytnano[bench]" in out
+    assert "--nanogpt" in out and "mytnano[hf]" in out
 
 
 def test_bad_input_is_one_sentence(tmp_path):

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from test_bench import NANOGPT
+from bench_toys import NANOGPT
 from typer.main import get_command
 
 from mytnano.bench import quality

@@ -47,9 +47,10 @@ def test_ones_own_evidence_goes_before_ours(tmp_path):
     assert measured.twins_differ_less(Evidence(tmp_path)).state == "holds"
 
 
-def test_damaged_evidence_is_a_sentence(tmp_path):
+@pytest.mark.parametrize("damaged", ["{", "[1]", "null"])
+def test_damaged_evidence_is_a_sentence(tmp_path, damaged):
     put(tmp_path, "toy", {})
-    (tmp_path / "toy" / "evidence.json").write_text("{")
+    (tmp_path / "toy" / "evidence.json").write_text(damaged)
     with pytest.raises(UserError, match="is damaged: delete it and run the claim again"):
         Evidence(tmp_path)["toy"]
 
@@ -196,8 +197,10 @@ def test_a_claim_as_json_names_its_evidence_and_compute(tmp_path):
     (value,) = json.loads(json.dumps(as_json([judged], evidence)))
     assert value["run_minutes"] == 2.0 and value["verdict"] == "refuted"
     assert [part["state"] for part in value["parts"]] == ["refuted", "open"]
-    said = "1 refuted; of 1 predictions 1 came true, Brier score 0.01"
-    assert summary([judged]) == f"{said} (one half for everything: 0.25)"
+    assert summary([judged]) == (
+        "1 refuted; of 1 predictions 1 came true, with a Brier score of 0.01, better than the 0.25 "
+        "of giving each one half"
+    )
 
 
 def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):

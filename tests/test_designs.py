@@ -3,9 +3,9 @@
 import pydantic
 import pytest
 import torch
-from model_toys import HEALTHY
+from model_toys import HEALTHY, factors
 
-from mytnano.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, role
+from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs import rates
 from mytnano.designs.budgets import BUDGETS, apply
 from mytnano.designs.rates import learning_rate_for
@@ -24,26 +24,16 @@ from mytnano.designs.rungs import (
     select,
 )
 from mytnano.errors import UserError
+from mytnano.model.attention import TILE, TILED_UP_TO
 from mytnano.model.transformer import Transformer
 from mytnano.training.outcome import count_parameters
 
-SECTIONS = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "train": TrainConfig}
 FOLLOW = {
     "multi-head": {"model.kv_heads"},  # as many key/value heads as query heads, as before
     "mytnano": {"optim.warmup", "optim.final_lr"},  # the log's last step is one schedule
     "logged-init": {"model.tied"},  # the log's init was harmful because the head was tied
 }
 """Factors that go with the one that a rung changes."""
-
-
-def factors(id):
-    changed = difference(id)
-    named = {path: path.split(".") for path in changed}
-    return {path for path, (section, field) in named.items() if is_factor(section, field)}
-
-
-def is_factor(section, field):
-    return role(SECTIONS[section], field) == "factor"
 
 
 def parameters(id, vocabulary=200):
@@ -141,6 +131,11 @@ def test_the_final_model_is_the_whole_list():
     assert design("mytnano-cl100k").but(data={"tokenizer": "x"}) == design("mytnano").but(
         data={"tokenizer": "x"}
     )
+
+
+def test_flash_says_up_to_which_window_it_repeats_swiglu():
+    assert f"windows of up to {TILE} tokens" in RUNGS["flash"].why
+    assert TILE < TILED_UP_TO
 
 
 def test_select():

@@ -4,8 +4,8 @@ import functools
 
 import pytest
 import torch
+from model_toys import factors
 
-from mytnano.config import DataConfig, ModelConfig, OptimConfig, TrainConfig, role
 from mytnano.designs import rates
 from mytnano.designs.budgets import BUDGETS, apply
 from mytnano.designs.families import BASE, EXTENDED, FFN_FACTORS, MIDDLE, gated_width
@@ -17,7 +17,6 @@ from mytnano.lab.spec import builtin_names
 from mytnano.model.transformer import Transformer
 from mytnano.training.outcome import count_parameters
 
-SECTIONS = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "train": TrainConfig}
 SIZES = {"model.ffn_width"}
 """Settings that match designs elsewhere, and are the change itself in a group about them."""
 JOINT = {
@@ -35,13 +34,7 @@ from more text than its parent's. Dropout over epochs changes dropout besides.""
 
 def chosen(id):
     """What a rung's own design changes, but for a width that follows to match parameters."""
-    changed = set(difference(id))
-    factors = {
-        path
-        for path in changed
-        if role(SECTIONS[path.split(".")[0]], path.split(".")[1]) == "factor"
-    }
-    return factors or changed & SIZES
+    return factors(id) or set(difference(id)) & SIZES
 
 
 @pytest.mark.parametrize("id", sorted(set(EXTENDED) - JOINT - BY_BUDGET))

@@ -168,6 +168,11 @@ def test_settings_by_name():
         ("2T", 2 * 10**12),
         ("1.5m", 1_500_000),
         ("1,000", 1000),
+        ("12,345,678", 12_345_678),
+        ("1,234.5k", 1_234_500),
+        ("1_000_000", 10**6),
+        (".5M", 500_000),
+        ("2e9", 2 * 10**9),
         ("7", 7),
     ],
 )
@@ -175,7 +180,13 @@ def test_amounts(text, number):
     assert amount(text, "--tokens") == number
 
 
-@pytest.mark.parametrize("text", ["", "many", "-3", "0", "1.2.3M", "3 T", "B", "1e40"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "many", "-3", "0", "1.2.3M", "3 T", "B", "1e40",
+        "1,5B", "1,5", "1,00", "1234,567", "1,000,00", ",5",
+    ],
+)  # fmt: skip
 def test_no_amounts(text):
     with pytest.raises(UserError, match=r"--bytes .* is no amount: give a number such as"):
         amount(text, "--bytes")

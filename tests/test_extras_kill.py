@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from ladder_toys import write_text
+from runs_toys import kill_9
 
 from mytnano.files import sha256_file
 from mytnano.report.data import load_results
@@ -53,26 +53,6 @@ def scores(out: Path) -> dict[tuple[str, int], float]:
     rows = json.loads((out / "results.json").read_text())["runs"]
     assert len(rows) == len({(row["rung"], row["seed"]) for row in rows})
     return {(row["rung"], row["seed"]): row["test_bpb"] for row in rows}
-
-
-def gone(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def kill_9(process: subprocess.Popen) -> int:
-    """Kill the command; the number of its workers, which must all be gone soon."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    process.stderr.close()
-    patience = time.monotonic() + 20
-    while not all(map(gone, children)):
-        assert time.monotonic() < patience, "orphans"
-        time.sleep(0.05)
-    return len(children)
 
 
 def finish(process: subprocess.Popen) -> None:

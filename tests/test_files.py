@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import psutil
 import pytest
 
 from mytnano import files
@@ -141,9 +142,37 @@ def test_lock_names_its_owner_and_ends_with_the_block(tmp_path, monkeypatch, ker
 def test_an_owner_file_of_a_dead_process_counts_for_nothing(tmp_path, monkeypatch, left):
     monkeypatch.setattr(lock, "fcntl", None)
     (tmp_path / lock.OWNER).write_text(left)
+    os.utime(tmp_path / lock.OWNER, (0, 0))
     with folder_lock(tmp_path):
         assert json.loads((tmp_path / lock.OWNER).read_text())[0] == os.getpid()
-    assert not (tmp_path / lock.OWNER).exists()
+    assert names(tmp_path) == [lock.LOCK]
+
+
+def test_an_owner_file_that_is_just_being_written_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    (tmp_path / lock.OWNER).touch()
+    with (
+        pytest.raises(UserError, match=r"process \(unknown\) is already working in"),
+        folder_lock(tmp_path),
+    ):
+        pass
+    assert names(tmp_path) == [lock.LOCK, lock.OWNER]
+
+
+def test_a_living_owner_that_came_meanwhile_keeps_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    (tmp_path / lock.OWNER).write_text("[999999999, 0]")
+    take_away = lock._take_away
+
+    def late(path):
+        path.write_text(json.dumps([os.getpid(), psutil.Process().create_time()]))
+        take_away(path)
+
+    monkeypatch.setattr(lock, "_take_away", late)
+    held = rf"process {os.getpid()} is already working in"
+    with pytest.raises(UserError, match=held), folder_lock(tmp_path):
+        pass
+    assert names(tmp_path) == [lock.LOCK, lock.OWNER]
 
 
 def test_lock_where_nothing_can_be_written(tmp_path):

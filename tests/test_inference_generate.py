@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from model_toys import rough_model
-from test_model_cache import KINDS
+from model_toys import KINDS, rough_model
 
 from mytnano.errors import UserError
 from mytnano.inference.generate import GREEDY, Sampling, Speaker, generate, kept

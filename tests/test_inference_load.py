@@ -66,6 +66,11 @@ def test_what_is_no_run(tmp_path, what):
         load_run(tmp_path / "x")
 
 
+def test_a_name_that_no_folder_can_have():
+    with pytest.raises(UserError, match="is not a folder"):
+        find_run("a" * 300)
+
+
 def test_an_unfinished_run(folder):
     (folder / "manifest.json").unlink()
     with pytest.raises(UserError, match="unfinished"):

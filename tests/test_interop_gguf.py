@@ -77,7 +77,7 @@ def test_transformers_reads_the_same_model(tmp_path, kind):
 @pytest.mark.extras
 @pytest.mark.parametrize("kind", KINDS)
 def test_llama_cpp_writes_the_same_text(tmp_path, kind):
-    llama_cpp = pytest.importorskip("llama_cpp")
+    llama_cpp = pytest.importorskip("llama_cpp", reason="in no extra: it is built from source")
     run, file, _ = written(tmp_path, kind)
     llama = llama_cpp.Llama(
         str(file), n_ctx=48, logits_all=True, type_k=0, type_v=0, verbose=False

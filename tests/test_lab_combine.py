@@ -1,10 +1,7 @@
 """Several choices together: arms that the plan makes, and the interaction with a known truth."""
 
-import math
-import random
-
 import pytest
-from lab_toys import ask, pretend, question, where
+from lab_toys import ask, pretend, question, scores, where
 
 from mytnano.errors import UserError
 from mytnano.lab.plan import make_plan
@@ -16,16 +13,6 @@ ARMS = {"silu": {"ffn": "silu"}, "gqa": {"kv_heads": 1}, "ln": {"norm": "layerno
 def planned(folder, **fields):
     spec = read_spec(question(folder, **{"arms": ARMS, **fields}))
     return make_plan(spec, where(folder, spec.corpus))
-
-
-def scores(effects, size=0.001):
-    """Runs whose arms differ from the baseline by known percentages."""
-
-    def score(arm, lr, seed):
-        chance = random.Random(f"{arm}/{seed}").gauss(0, size)
-        return 2.0 * (1 + effects.get(arm, 0.0) / 100) + chance + 0.02 * math.log2(lr / 0.004) ** 2
-
-    return score
 
 
 def test_add_one_in_is_the_arms_and_all_of_them(tmp_path):

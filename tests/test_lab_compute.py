@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from lab_toys import TINY, ask, pretend, question, where
+from lab_toys import TINY, ask, pretend_jobs, question, where
 
 from mytnano.errors import UserError
 from mytnano.lab import run as module
@@ -20,7 +20,7 @@ POWER = -0.1
 """Exponent of the pretended baseline's loss over its text."""
 
 
-def law(effect=-2.0, slope=0.0, size=0.0005):
+def law(effect=-2.0, slope=0.0, size=0.0005, power=POWER):
     """A power law of the text; the arm's effect moves by ``slope`` a doubling of compute."""
 
     def score(job):
@@ -30,36 +30,17 @@ def law(effect=-2.0, slope=0.0, size=0.0005):
         own = effect + slope * doublings if job.rung == "relu" else 0.0
         chance = random.Random(f"{job.rung}/{job.seed}/{text}").gauss(0, size)
         tuning = 0.02 * math.log2(config.optim.lr / 0.004) ** 2 if job.seed >= 1_000_000 else 0.0
-        return 2.0 * text**POWER * (1 + own / 100) + chance + tuning
+        return 2.0 * text**power * (1 + own / 100) + chance + tuning
 
     return score
 
 
-def pretended(monkeypatch, score, bad=lambda job: False):
-    jobs = pretend(monkeypatch, lambda arm, lr, seed: None)
-    from mytnano.lab import cells
-    from mytnano.runs.jobs import Finished, Summary
-
-    def run_jobs(groups, work, workers, threads, hear):
-        now = [job for group in groups for job in group]
-        jobs.extend(now)
-        done = []
-        for job in now:
-            bpb = score(job)
-            result = {
-                "validation_bpb": bpb, "test_bpb": bpb, "flops": 1.0, "params": 1,
-                "status": "collapsed" if bad(job) else "healthy", "train_bytes": 1,
-                "seconds": 1.0, "config_hash": job.hash,
-            }  # fmt: skip
-            done.append(Finished(job, result, 0.0))
-        return Summary(done)
-
-    monkeypatch.setattr(cells, "run_jobs", run_jobs)
-    return jobs
+def collapse(bad):
+    return lambda job: "collapsed" if bad(job) else "healthy"
 
 
 def test_the_multiplier_of_a_power_law_is_found(tmp_path, monkeypatch):
-    jobs = pretended(monkeypatch, law())
+    jobs = pretend_jobs(monkeypatch, law())
     found, printed = ask(tmp_path, multiplier=True, seeds=10)
     (verdict,) = found.verdicts
     worth = found.worth(verdict)
@@ -79,22 +60,21 @@ def test_the_multiplier_of_a_power_law_is_found(tmp_path, monkeypatch):
 
 
 def test_tuned_amounts_have_rates_of_their_own(tmp_path, monkeypatch):
-    jobs = pretended(monkeypatch, law())
+    jobs = pretend_jobs(monkeypatch, law())
     found, _ = ask(tmp_path, multiplier="tuned", seeds=8)
     assert found.curve.tuned
     assert any(j.rung == "baseline-x4" and j.config[2]["group"] == "tuning" for j in jobs)
 
 
 def test_an_amount_that_fails_is_left_out_and_said(tmp_path, monkeypatch):
-    pretended(monkeypatch, law(), lambda job: job.rung == "baseline-x0.25")
+    pretend_jobs(monkeypatch, law(), collapse(lambda job: job.rung == "baseline-x0.25"))
     found, printed = ask(tmp_path, multiplier=True, seeds=8)
     assert [level.factor for level in found.curve.levels] == [0.5, 1.0, 2.0, 4.0]
     assert "note: the baseline at 0.25x compute is collapsed and left out" in printed
 
 
 def test_a_baseline_that_compute_does_not_help_has_no_multiplier(tmp_path, monkeypatch):
-    monkeypatch.setattr("test_lab_compute.POWER", 0.1)
-    pretended(monkeypatch, law())
+    pretend_jobs(monkeypatch, law(power=0.1))
     found, printed = ask(tmp_path, multiplier=True, seeds=8)
     assert found.worth(found.verdicts[0]) is None and found.final
     assert "does not fall with compute" in printed
@@ -109,7 +89,7 @@ def test_a_baseline_that_compute_does_not_help_has_no_multiplier(tmp_path, monke
     ],
 )
 def test_the_trend_of_an_effect_over_sizes(tmp_path, monkeypatch, slope, said):
-    pretended(monkeypatch, law(slope=slope))
+    pretend_jobs(monkeypatch, law(slope=slope))
     sizes = [{"train_bytes": 4096}, {"train_bytes": 32768}]
     found, printed = ask(tmp_path, scales=sizes, seeds=10)
     assert said in found.sentences[0] and "3 sizes over 8x compute" in found.sentences[0]
@@ -120,8 +100,8 @@ def test_the_trend_of_an_effect_over_sizes(tmp_path, monkeypatch, slope, said):
 
 
 def test_an_arm_that_fails_at_a_size_has_no_trend(tmp_path, monkeypatch):
-    bad = lambda job: job.rung == "relu" and job.name.startswith("size-1")
-    pretended(monkeypatch, law(), bad)
+    bad = collapse(lambda job: job.rung == "relu" and job.name.startswith("size-1"))
+    pretend_jobs(monkeypatch, law(), bad)
     sizes = [{"train_bytes": 4096}, {"train_bytes": 32768}]
     found, printed = ask(tmp_path, scales=sizes, seeds=8)
     assert not found.trends and "note: relu is collapsed at scale size-1" in printed
@@ -144,7 +124,7 @@ def stop(*_, **__):
 def test_a_verdict_is_written_before_what_else_was_asked_for(
     tmp_path, monkeypatch, at, asked, final
 ):
-    pretended(monkeypatch, law())
+    pretend_jobs(monkeypatch, law())
     with monkeypatch.context() as stopped:
         stopped.setattr(module, at, stop)
         with pytest.raises(KeyboardInterrupt):
@@ -205,7 +185,7 @@ def test_old_questions_keep_their_plan_hash():
 
 
 def test_equal_time_is_computed_from_steps_and_the_curve(tmp_path, monkeypatch):
-    pretended(monkeypatch, law())
+    pretend_jobs(monkeypatch, law())
     slow = lambda arms: Times({"baseline": 0.01, "relu": 0.02}, {"baseline": 8, "relu": 8}, 1.0)
     monkeypatch.setattr(module, "measure_times", slow)
     found, printed = ask(tmp_path, multiplier=True, seeds=8, time=True)
@@ -218,7 +198,7 @@ def test_equal_time_is_computed_from_steps_and_the_curve(tmp_path, monkeypatch):
 
 
 def test_step_times_of_a_busy_machine_are_void(tmp_path, monkeypatch):
-    pretended(monkeypatch, law())
+    pretend_jobs(monkeypatch, law())
     busy = lambda arms: Times({"baseline": 0.01, "relu": 0.02}, {"baseline": 8, "relu": 8}, 80.0)
     monkeypatch.setattr(module, "measure_times", busy)
     _, printed = ask(tmp_path, seeds=8, time=True)

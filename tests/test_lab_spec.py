@@ -69,6 +69,8 @@ def test_a_mistake_is_one_sentence(tmp_path, text, words):
 def test_an_unknown_name_lists_what_is_built_in(tmp_path):
     with pytest.raises(UserError, match=r"neither a file nor a built-in.*swiglu"):
         read_spec("swigloo")
+    with pytest.raises(UserError, match=r"'a{60}' is neither a file nor a built-in"):
+        read_spec("a" * 300)
     (tmp_path / "odd").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="cannot read"):
         read_spec(tmp_path / "odd")

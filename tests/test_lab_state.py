@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from lab_toys import ask, pretend, question, where
+from lab_toys import ask, pretend, question, scores, where
 from rich.console import Console
-from test_lab_combine import scores
 
 from mytnano import lab
 from mytnano.lab.cells import Bench

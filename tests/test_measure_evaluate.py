@@ -8,12 +8,13 @@ import torch
 from model_toys import TableTokenizer, rough_model, stream_of, tiny_design, words
 
 from mytnano.measure import evaluate
-from mytnano.measure.evaluate import evaluation_spans, score
+from mytnano.measure.evaluate import evaluation_spans, score, score_tokens
 from mytnano.model.transformer import Transformer
 from mytnano.training.outcome import pairs_of
 
 DOCUMENTS = [*words(5, 137), b"", b"x", *words(2, 24, seed=9)]
 BYTES = sum(map(len, DOCUMENTS))
+TOKENS = [b"la", b"ar", b"bor", b" pe", b"ople", b"ion ", b"trade", b"state", b" year"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,21 @@ def test_max_bytes_scores_the_beginning(stream, max_bytes):
     assert part.document_bytes[:-1].tolist() == list(map(len, DOCUMENTS[:document]))
     if max_bytes >= BYTES:
         assert part.tokens == whole.tokens and part.nats == pytest.approx(whole.nats)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 2, 30, 59, 60, 61, 62, 63, 137, 500, BYTES - 1])
+def test_max_bytes_of_longer_tokens_is_at_most_one_token_late(max_bytes):
+    table = TableTokenizer([*(bytes([b]) for b in range(32, 127)), *TOKENS])
+    stream = stream_of(DOCUMENTS, table)
+    assert len(stream.ids) < 0.7 * BYTES
+    model = model_for(stream)
+    part = score(model, stream, max_bytes)
+    # The first end-of-document is not predicted.
+    sizes = table.byte_lengths[stream.ids[1 : part.tokens + 1]]  # (tokens,)
+    assert sizes[:-2].sum() < max_bytes <= sizes.sum() == part.bytes
+    nats, right = score_tokens(model, stream)
+    assert part.nats == pytest.approx(nats[: part.tokens + 1].sum(), rel=1e-6)
+    assert part.right == right[: part.tokens + 1].sum()
 
 
 @pytest.mark.parametrize("max_bytes", [0, 60, 137, 400])

@@ -2,32 +2,10 @@
 
 import pytest
 import torch
-from model_toys import HEALTHY, random_ids, rough_model, tiny_design
+from model_toys import KINDS, SMALL, random_ids, rough_model
 
 from mytnano.config import ModelConfig
-from mytnano.designs.rungs import RUNGS
 from mytnano.model.cache import Cache, why_no_cache
-
-BASE = {**HEALTHY, "width": 16, "ffn_width": 24, "vocab_size": 11, "context": 12}
-KINDS = {rung.id: tiny_design(rung.id) for rung in RUNGS.values() if rung.group == "core"}
-KINDS |= {
-    name: ModelConfig(**{**BASE, **change})
-    for name, change in {
-        "none": {"positions": "none"},
-        "learned-gqa": {"positions": "learned"},
-        "alibi": {"positions": "alibi", "heads": 4},
-        "alibi-explicit": {"positions": "alibi", "kernel": "explicit"},
-        "mqa": {"kv_heads": 1, "kernel": "explicit"},
-        "post": {"norm_place": "post", "norm": "layernorm"},
-        "sandwich": {"norm_place": "sandwich"},
-        "qk-norm": {"qk_norm": True},
-        "no-gain": {"norm_gain": False, "embedding_norm": True},
-        "x0": {"x0_skip": True},
-        "value-embeddings": {"value_embeddings": True},
-        "softcap": {"softcap": 5.0},
-        "mean-positions": {"mixer": "mean", "positions": "learned", "kernel": "explicit"},
-    }.items()
-}
 
 
 def assert_equal(one, other):
@@ -77,14 +55,14 @@ def test_rows_of_different_lengths_share_a_batch(model):
 def test_only_key_value_heads_are_kept():
     sizes = {}
     for kv_heads in (4, 2, 1):
-        config = ModelConfig(**{**BASE, "kv_heads": kv_heads})
+        config = ModelConfig(**{**SMALL, "kv_heads": kv_heads})
         cache = Cache([3], config.context)
         rough_model(config)(random_ids(config, 1, 3), cache)
         sizes[kv_heads] = cache.bytes()
-    per_head = 2 * 2 * 4 * BASE["context"] * BASE["width"] // 4  # layers, K and V, bytes
+    per_head = 2 * 2 * 4 * SMALL["context"] * SMALL["width"] // 4  # layers, K and V, bytes
     assert sizes == {heads: heads * per_head for heads in (4, 2, 1)}
 
 
 def test_own_modules_are_named():
-    assert why_no_cache(ModelConfig(**BASE)) is None
-    assert "mine.py:Mine" in why_no_cache(ModelConfig(**{**BASE, "ffn": "mine.py:Mine"}))
+    assert why_no_cache(ModelConfig(**SMALL)) is None
+    assert "mine.py:Mine" in why_no_cache(ModelConfig(**{**SMALL, "ffn": "mine.py:Mine"}))

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from loop_toys import batch, run_config, trained
 from model_toys import PARTS, random_ids, rough_model, tiny_design, with_part
 
-from mytnano.config import ModelConfig, RunConfig
+from mytnano.config import ModelConfig
 from mytnano.measure.flops import forward_flops_per_token
 from mytnano.measure.mechanism import normalised_entropy, probe
 from mytnano.measure.status import _last_log_probabilities
@@ -190,20 +191,14 @@ def test_logits_are_capped_everywhere():
     assert sample(model, ids[0].tolist(), 1, temperature=0) == [likeliest]
 
 
-def run_config(part, precision="fp32"):
-    config = with_part(part, width=32, vocab_size=40, context=16)
-    return RunConfig(model=config).but(train={"precision": precision}, optim={"lr": 5e-3})
-
-
-def batch(config, step=0, windows=12):
-    x = random_ids(config.model, windows, seed=step)
-    return x, (3 * x + 1) % config.model.vocab_size
+def with_part_in(precision, part):
+    return run_config("mytnano", precision, {"layers": 3, **PARTS[part]}, lr=5e-3)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("part", ["softcap", "x0-skip", "value-embeddings", "all"])
 def test_the_engines_gradients_are_those_of_the_mean_loss(monkeypatch, part, tied):
-    config = run_config(part).but(model={"init": "gpt2", "tied": tied})
+    config = with_part_in("fp32", part).but(model={"init": "gpt2", "tied": tied})
     engine, (x, y) = Engine(config), batch(config)
     monkeypatch.setattr(engine_module, "MICRO_TOKENS", 80)  # micro-batches add up
     loss = engine.gradients(x, y)
@@ -218,19 +213,9 @@ def test_the_engines_gradients_are_those_of_the_mean_loss(monkeypatch, part, tie
         assert parameter.grad.any(), name
 
 
-def losses(config, steps=16):
-    engine = Engine(config)
-    engine.model.train()
-    found = []
-    for step in range(steps):
-        found.append(engine.gradients(*batch(config, step)).item())
-        engine.update(config.optim.lr)
-    return found
-
-
 @pytest.mark.parametrize("part", ["alibi", "all"])
 def test_bf16_learns_what_fp32_learns(part):
-    exact, rough = losses(run_config(part)), losses(run_config(part, "bf16"))
+    exact, rough = (trained(with_part_in(each, part), 16)[1] for each in ("fp32", "bf16"))
     assert exact[-1] < 0.9 * exact[0]
     assert rough == pytest.approx(exact, rel=0.05)
 
@@ -238,6 +223,6 @@ def test_bf16_learns_what_fp32_learns(part):
 @pytest.mark.extras
 @pytest.mark.skipif(not engine_module.can_compile(), reason="needs a C++ compiler")
 def test_compiled_learns_the_same():
-    config = run_config("all")
-    fast = losses(config.but(train={"compile": True}), 6)
-    assert fast == pytest.approx(losses(config, 6), rel=1e-4)
+    config = with_part_in("fp32", "all")
+    _, fast = trained(config.but(train={"compile": True}), 6)
+    assert fast == pytest.approx(trained(config, 6)[1], rel=1e-4)

@@ -99,6 +99,7 @@ def test_sample_prints_text(tempting, capsys, count):
     assert capsys.readouterr().out.count("We the") == count
 
 
+@pytest.mark.extras
 def test_the_harness_neither_writes_nor_expects_padding(tempting):
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
@@ -131,6 +132,7 @@ def test_it_is_exported_for_transformers(trained, tmp_path):
     assert "300 ids, padded to 384" in (tmp_path / "hf" / "README.md").read_text()
 
 
+@pytest.mark.extras
 def test_it_is_exported_for_llama_cpp_with_a_token_for_every_row(trained, tmp_path):
     gguf = pytest.importorskip("gguf")
     said = export(trained, "gguf", tmp_path / "model.gguf")

@@ -11,11 +11,20 @@ import pytest
 from verdict_toys import EFFECTS, ROOT, SEEDS, command, rows_of, values, write
 
 from mytnano.stats import Pairs, Rule, judge
+from mytnano.verdicts.table import read_table
 
 
 @pytest.fixture
 def verdict(monkeypatch, tmp_path, capsys):
     return command(monkeypatch, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("odd", ["\x0b", "\x1c", "\x85", "\u2028"])
+def test_only_line_ends_end_a_line(tmp_path, odd):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(f"arm,seed\r\na{odd}b,0\r\nc,1\r\n".encode())
+    rows = read_table(path).rows
+    assert rows == [(2, {"arm": f"a{odd}b", "seed": "0"}), (3, {"arm": "c", "seed": "1"})]
 
 
 def words_of(found):

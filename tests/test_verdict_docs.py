@@ -2,12 +2,23 @@
 
 import json
 
+import numpy as np
 import pytest
 from docs_toys import ROOT, make_tree
 from generator import verdicts
 from generator.tables import Project
-from simulate import false_differences, main, planted
+from simulate import (
+    MARGIN,
+    called_equivalent,
+    false_differences,
+    main,
+    planted,
+    smallest_p,
+)
 from simulate import study as simulated
+
+from mytnano.stats import Pairs, Rule, eprocess, fixed, judge, verdict
+from mytnano.stats.differences import percent
 
 EXPERIMENTS = 400
 
@@ -32,6 +43,46 @@ def test_the_rule_is_wrong_at_most_alpha_of_the_time_and_peeking_t_tests_more(st
         assert row["low"] <= row["alpha"], row
     for row in study["peeking_t"]:
         assert row["low"] > row["alpha"]
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Whether ``judge`` gives any arm one of these verdicts at any look at (arms, looks)."""
+    for module, name, value in (  # for show only, and slow
+        (fixed, "sign_flip", 1.0),
+        (fixed, "paired_t", (1.0, None)),
+        (verdict, "minimum_detectable", 1.0),
+        (verdict, "pairs_for", None),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
+
+    def at_any_look(d, rule, *verdicts):
+        arms = np.exp(d / 100)
+        looks = range(eprocess.FEWEST, d.shape[-1] + 1)
+        return any(
+            found.verdict in verdicts
+            for n in looks
+            for found in judge([Pairs("x", arm[:n], np.ones(n)) for arm in arms], rule)
+        )
+
+    return at_any_look
+
+
+def test_what_is_simulated_is_what_the_rule_says(said):
+    alpha, rng = 0.2, np.random.default_rng(5)
+    margin = Rule(alpha=alpha, margin=percent(MARGIN))
+    near = MARGIN * (np.linspace(0.4, 1, 100)[:, None] + rng.standard_normal((100, 12)) / 4)
+    flags = called_equivalent(near, alpha)
+    assert 20 < flags.sum() < 80
+    assert [said(d[None], margin, "equivalent") for d in near] == flags.tolist()
+
+    runs = rng.standard_normal((100, 4, 10))
+    runs[:, 1] += np.linspace(0, 2, 100)[:, None]  # from equal arms to one that is found
+    families = runs[:, 1:] - runs[:, :1]
+    narrow = Rule(alpha=alpha, margin=1e-6)
+    flags = smallest_p(families) <= alpha
+    assert 20 < flags.sum() < 80
+    assert [said(d, narrow, "better", "worse") for d in families] == flags.tolist()
 
 
 def test_larger_effects_and_more_pairs_are_found_sooner(study):

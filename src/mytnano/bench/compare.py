@@ -104,7 +104,7 @@ def available_peers(nanogpt: Path | None, console: Console) -> set[Family]:
         console.print("nanoGPT is left out: give --nanogpt a checkout of karpathy/nanoGPT")
     if importlib.util.find_spec("transformers") is None:
         peers.discard("HF Llama")
-        console.print("HF Llama is left out: pip install 'mytnano\\[bench]'")
+        console.print("HF Llama is left out: pip install 'mytnano\\[hf]'")
     return peers
 
 

@@ -49,9 +49,12 @@ class Evidence:
         if self.own is None or not (path := self.own / name / FILE).exists():
             return None
         try:
-            return json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes())
         except ValueError:
-            raise UserError(f"{path} is damaged: delete it and run the claim again") from None
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is damaged: delete it and run the claim again")
+        return content
 
     def source(self, name: str) -> str:
         """Where the content comes from: a path of one's own, or the package's file."""

@@ -16,6 +16,9 @@ from mytnano.claims.ledger import VERDICT_WORDS
 from mytnano.terminal import tell
 
 STYLES = {"holds": "green", "refuted": "red", "partly": "yellow", "not run": "dim"}
+COIN = 0.25
+"""Brier score of saying one half every time."""
+
 MARKS = {"holds": "+", "refuted": "-", "open": "?", "missing": " "}
 
 
@@ -71,10 +74,13 @@ def summary(judged: Sequence[Judged]) -> str:
     right, tested, brier = score(judged)
     if not tested:
         return told
-    scored = (
-        f", Brier score {brier:.2f} (one half for everything: 0.25)" if brier is not None else ""
+    if brier is None:
+        return f"{told}; of {tested} predictions {right} came true"
+    side = "better" if brier < COIN else "worse" if brier > COIN else "no better"
+    return (
+        f"{told}; of {tested} predictions {right} came true, with a Brier score of {brier:.2f}, "
+        f"{side} than the {COIN} of giving each one half"
     )
-    return f"{told}; of {tested} predictions {right} came true{scored}"
 
 
 def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:

@@ -76,6 +76,11 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 
+_AMOUNT = re.compile(
+    r"([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9_]*\.?[0-9]+(?:e[0-9]+)?)([kmgbt]?)"
+)
+"""Commas stand between thousands only: to half the world 1,5 is one and a half."""
+
 
 def amount(text: str, option: str) -> int:
     """``20M`` -> 20,000,000; units are k, M, G or B (a billion), and T.
@@ -83,7 +88,7 @@ def amount(text: str, option: str) -> int:
     Raises:
         UserError: it is no positive number; ``option`` names it in the sentence.
     """
-    match = re.fullmatch(r"([0-9.,_]+(?:e[0-9]+)?)([kmgbt]?)", text.strip().lower())
+    match = _AMOUNT.fullmatch(text.strip().lower())
     try:
         digits = match[1].replace(",", "") if match else "0"
         value = float(digits) * UNITS[match[2] if match else ""]

@@ -19,6 +19,7 @@ from mytnano.model.init import initialise
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
 from mytnano.run_files import CONFIG, RESULT, RUNS, TOKENIZER, WEIGHTS
+from mytnano.text.readers import existing_path
 from mytnano.text.tokenizers import load_tokenizer
 from mytnano.text.vocabulary import Tokenizer, padded
 
@@ -56,12 +57,13 @@ def find_run(path: Path) -> Path:
     Raises:
         UserError: it is neither; the names are listed where there are several.
     """
-    path = Path(path)
-    if not path.is_dir():
+    found = existing_path(str(path))
+    if found is None or not found.is_dir():
         raise UserError(
             f"'{path}' is not a folder: give the folder of a run, such as "
             "out/ladder-quick/runs/NAME, or an output folder with one run"
         )
+    path = found
     if (path / MANIFEST).exists() or (path / CONFIG).exists():
         return path
     folders = sorted(p.parent for p in (path / RUNS).glob(f"*/{MANIFEST}"))

@@ -18,7 +18,7 @@ import scipy.stats
 from mytnano.errors import UserError
 from mytnano.inference.load import LoadedRun
 from mytnano.measure.evaluate import score_tokens
-from mytnano.text.readers import read_bytes
+from mytnano.text.readers import existing_path, read_bytes
 from mytnano.text.stream import encode_documents
 
 TIE = 1e-4
@@ -63,12 +63,12 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         UserError: no such file, or a line that is no pair; the sentence names it.
     """
-    path = Path(path)
+    if existing_path(str(path)) is None:
+        raise UserError(f"'{path!s:.60}' is not an existing file or folder: check the spelling")
+    path = Path(path).expanduser()
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"'{path}' has no .jsonl file: give a file or folder of minimal pairs")
-    if not path.exists():
-        raise UserError(f"'{path}' is not an existing file or folder: check the spelling")
     pairs = [pair for file in files for pair in _read_file(file)]
     if not pairs:
         raise UserError(f"'{path}' holds no pairs: each line has sentence_good and sentence_bad")

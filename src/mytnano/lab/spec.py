@@ -27,6 +27,7 @@ import yaml
 from mytnano.config import Frozen
 from mytnano.errors import UserError
 from mytnano.stats.verdict import VERDICTS, Rule
+from mytnano.text.readers import existing_path
 
 BASELINE = "baseline"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,47}")
@@ -199,15 +200,15 @@ def overrides(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _load(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
-    if path.is_file():
+    path = existing_path(str(source))
+    if path and path.is_file():
         text, name = _text(path), str(path)
     elif str(source) in builtin_names():
         file = resources.files("mytnano.lab") / "ablations" / f"{source}.yaml"
         text, name = file.read_text(encoding="utf-8"), str(source)
     else:
         raise UserError(
-            f"'{source}' is neither a file nor a built-in question; built in are "
+            f"'{str(source)[:60]}' is neither a file nor a built-in question; built in are "
             f"{', '.join(builtin_names())}"
         )
     try:

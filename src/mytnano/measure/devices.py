@@ -34,6 +34,7 @@ DEVICES = {
         _device("H100-NVL", 835, 94, "NVIDIA H100 NVL product brief"),
         _device("H100-PCIe", 756, 80, "NVIDIA H100 PCIe product brief"),
         _device("A100-80GB", 312, 80, "NVIDIA A100 Tensor Core GPU datasheet"),
+        _device("A100-80GB-PCIe", 312, 80, "NVIDIA A100 Tensor Core GPU datasheet"),
         _device("A100-40GB", 312, 40, "NVIDIA A100 Tensor Core GPU datasheet"),
         _device("L40S", 362, 48, "NVIDIA L40S GPU datasheet"),
         _device("L4", 121, 24, "NVIDIA L4 Tensor Core GPU datasheet"),
@@ -47,15 +48,21 @@ DEVICES = {
 LESS = {"Laptop", "MIG"}
 """Words of drivers' names that stand for less than the device that they also name."""
 
+VARIANTS = {"NVL", "PCIe", "Ti", "SUPER", "D"}
+"""Words that make another device of the one that stands before them."""
+
 
 def device_named(driver: str) -> Device | None:
     """The device that a driver's name stands for, such as ``NVIDIA A100-SXM4-80GB``.
 
-    Every word of the device's name must be one of the driver's, so that 'NVIDIA L40S' is no L4; of
-    several that fit, the one of most words. None for a device that is not in the table.
+    Every word of the device's name must be one of the driver's, so that 'NVIDIA L40S' is no L4, and
+    every variant that the driver names one of the device's, so that 'RTX 3090 Ti' is no RTX 3090;
+    of several that fit, the one of most words. None for a device that is not in the table.
     """
     words = set(driver.replace("-", " ").split())
     if words & LESS:
         return None
-    fitting = [each for each in DEVICES.values() if words.issuperset(each.name.split("-"))]
+    fitting = [
+        each for each in DEVICES.values() if words & VARIANTS <= set(each.name.split("-")) <= words
+    ]
     return max(fitting, key=lambda each: each.name.count("-"), default=None)

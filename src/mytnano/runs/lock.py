@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ LOCK = ".lock"
 
 OWNER = ".lock-owner"
 """Stands for the lock where the file system has none; removed when the folder is let go."""
+
+WRITING_SECONDS = 10
+"""For so long an empty owner file is one whose owner is about to write into it."""
 
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
@@ -80,9 +84,9 @@ def _owner_file(folder: Path) -> Iterator[None]:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             break
         except FileExistsError:
-            if pid := _living_owner(path):
-                raise _busy(folder, str(pid)) from None
-            path.unlink(missing_ok=True)
+            if (owner := _owner(path)) is not None:
+                raise _busy(folder, owner) from None
+            _take_away(path)
     _write(descriptor, json.dumps([os.getpid(), psutil.Process().create_time()]))
     os.close(descriptor)
     try:
@@ -91,15 +95,29 @@ def _owner_file(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _living_owner(path: Path) -> int | None:
-    """The process id in an owner file, if that very process still runs."""
+def _owner(path: Path) -> str | None:
+    """The process id in an owner file if that very process still runs; empty if not yet written."""
     try:
-        pid, started = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not text and abs(time.time() - path.stat().st_mtime) < WRITING_SECONDS:
+            return ""
+        pid, started = json.loads(text)
         # A process id is used again after a while; its start time tells the two apart.
         alive = abs(psutil.Process(pid).create_time() - started) < 1
     except (OSError, ValueError, TypeError, psutil.Error):
         return None
-    return pid if alive else None
+    return str(pid) if alive else None
+
+
+def _take_away(path: Path) -> None:
+    """Remove a dead owner's file; one that another process has put there meanwhile goes back."""
+    aside = path.with_name(f"{path.name}-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, aside)
+        if _owner(aside) is None:
+            aside.unlink()
+        else:
+            os.replace(aside, path)
 
 
 def _write(descriptor: int, text: str) -> None:

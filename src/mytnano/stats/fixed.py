@@ -49,7 +49,7 @@ def sign_flip(differences: npt.ArrayLike) -> float:
         n_resamples=RESAMPLES,
         vectorized=True,
         batch=RESAMPLES,
-        random_state=np.random.default_rng(0),  # called rng from SciPy 1.15 on
+        rng=np.random.default_rng(0),
     )
     return float(tested.pvalue)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,7 +90,8 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of every line that is not blank."""
     first = text.lstrip("\r\n").partition("\n")[0]
     separator = max(_SEPARATORS, key=first.count)
-    reader = csv.reader(text.splitlines(True), delimiter=separator, strict=True)
+    # Not by splitlines, which breaks at characters that may stand in a name, such as U+2028.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for cells in reader:
             if any(stripped := [cell.strip() for cell in cells]):

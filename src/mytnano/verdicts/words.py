@@ -128,11 +128,22 @@ def p_value(v: Verdict) -> str:
 
 
 def decimals(v: Verdict) -> int:
-    """Decimals that give the width of the interval two significant digits; two without one."""
+    """Decimals that give the width of the interval two significant digits; two without one.
+
+    If an end that is not zero would be written as zero, up to two more, so that an interval without
+    zero does not look like one with it.
+    """
     width = v.high - v.low
     if not (math.isfinite(width) and width > 0):
         return 2
-    return min(max(1 - math.floor(math.log10(width)), 0), 6)
+    least = min(max(1 - math.floor(math.log10(width)), 0), 6)
+    ends = [end for end in (v.low, v.high) if end]
+    enough = (
+        digits
+        for digits in range(least, least + 2)
+        if all(float(f"{end:.{digits}f}") for end in ends)
+    )
+    return next(enough, least + 2)
 
 
 def _end(value: float, digits: int) -> str:
