@@ -8,6 +8,7 @@ the same command continues, and writes results/tuning/BUDGET.json. Test text is 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -46,12 +47,15 @@ def check(out: Path, budget_name: str, names: list[str], console: Console) -> Pa
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    if len(arguments) < 3:
-        print(__doc__, file=sys.stderr)
-        return 2
-    folder, budget, *names = arguments
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("budget")
+    parser.add_argument("rungs", nargs="+", metavar="RUNG")
+    given = parser.parse_args(arguments)
     try:
-        print(check(Path(folder), budget, names, Console()))
+        print(check(given.folder, given.budget, given.rungs, Console()))
     except UserError as error:
         print(f"check_rates: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ one thread; nothing is trained.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from importlib import resources
@@ -44,6 +45,9 @@ def planned(where: Where) -> dict[str, float]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     precision, _ = choose_precision("cpu")
     with tempfile.TemporaryDirectory() as folder:
         where = Where(DataConfig(), Path(folder), precision, "cpu")

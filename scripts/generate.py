@@ -42,7 +42,8 @@ def fill(text: str, project: Project) -> str:
     """``text`` with every region filled anew.
 
     Raises:
-        UserError: a region of an unknown name, or one that is not closed.
+        UserError: a region of an unknown name, one that is not closed, or one whose result file is
+            not what it reads.
     """
     known = regions()
 
@@ -50,7 +51,13 @@ def fill(text: str, project: Project) -> str:
         name = match["name"]
         if name not in known:
             raise UserError(f"there is no region '{name}'; known are {', '.join(known)}")
-        return f"{match['open']}\n{known[name](project)}\n\n{match['close']}"
+        try:
+            content = known[name](project)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"region {name}: what it is made from lacks {error}; measure it again"
+            ) from error
+        return f"{match['open']}\n{content}\n\n{match['close']}"
 
     if len(MARKER.findall(text)) != 2 * len(REGION.findall(text)):
         raise UserError("a generated region is not closed, or one stands inside another")

@@ -8,6 +8,7 @@ trained. Of a search for a learning rate the number of rates is a guess, as in t
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where
 from mytnano.ladder.estimate import REFERENCE_SPEED
 from mytnano.ladder.group_rates import POINTS, planned, to_tune
-from mytnano.ladder.run import plan
+from mytnano.ladder.plan import plan
 from mytnano.ladder.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +52,9 @@ def minutes(name: str, budget: Budget, where: Where) -> dict[str, float]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     content: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         where = Where(DataConfig(), Path(folder), "bf16", "cpu")

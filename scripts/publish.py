@@ -1,27 +1,31 @@
-"""Publish results: copy what a ladder measured into results/, and fill the documents from it.
+"""Publish results: copy what was measured into results/, and fill the documents from it.
 
-    python scripts/publish.py FOLDER                 an output folder of `mytnano ladder`
-    python scripts/publish.py precision FOLDER       one that repeats published runs in another
-                                                     precision, to stand beside them
-    python scripts/publish.py groups FOLDER          the extended groups in an output folder, each
-                                                     to a folder of its own
-    python scripts/publish.py model RUN              a model that `mytnano train` made
-    python scripts/publish.py claims FOLDER          evidence that `mytnano claims run` left there
-    python scripts/publish.py scale                  measure memory and the coordinate check anew
-    python scripts/publish.py fresh [NAME=VALUE ..]  clone this commit, time `make ladder` and
-                                                     `make test` there, publish the quick run and
-                                                     the times; the words are passed on to make
+    python scripts/publish.py ladder FOLDER     an output folder of `mytnano ladder`
+    python scripts/publish.py precision FOLDER  one that repeats published runs in another
+                                                precision, to stand beside them
+    python scripts/publish.py groups FOLDER     the extended groups in an output folder, each to a
+                                                folder of its own
+    python scripts/publish.py answer FOLDER     an answer that `mytnano ablate` gave
+    python scripts/publish.py claims FOLDER     evidence that `mytnano claims run` left there
+    python scripts/publish.py model RUN         a model that `mytnano train` made
+    python scripts/publish.py scale             measure memory and the coordinate check anew
+    python scripts/publish.py fresh             clone this commit, time `make ladder` and
+                                                `make test` there, publish the quick run and both
+                                                times
 
-Results that are not comparable, or that were made from a changed tree, are refused.
+Results that are not comparable, or that were made from a changed tree, are refused, and so is a
+ladder that lacks runs which are published (unless --replace).
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +37,7 @@ import generate
 from generator.claims import FOLDER as CLAIMS
 from generator.groups import folder_of as group_folder
 from generator.groups import published_groups
+from generator.lab import FOLDER as ANSWERS
 from generator.ladder import folder_of
 from generator.models import FOLDER as MODELS
 from generator.precision import FOLDER as PRECISION
@@ -47,9 +52,10 @@ from mytnano.report.html import write_report
 from mytnano.run_files import CONFIG, METRICS, RESULT, SAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent
+ROWS, RESULTS = "results.csv", "results.json"
 FILES = (
-    "results.csv",
-    "results.json",
+    ROWS,
+    RESULTS,
     "baselines.json",
     "attention.json",
     "group_rates.json",
@@ -58,20 +64,36 @@ FILES = (
 )
 GROUP_FILES = ("baselines.json", "group_rates.json", "decode.json")
 MODEL_FILES = (CONFIG, RESULT, METRICS, SAMPLES)
-RUNS_OF_CLAIMS = ("results.csv",)
+ANSWER_FILES = ("answer.json", ROWS)
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
+CORPUS = "sotu"
 TIMED = ("make ladder", "make test")
 QUICK = "out/ladder-quick"
 
 
-def publish(folder: Path, root: Path) -> Path:
+def publish(folder: Path, root: Path, replace: bool = False) -> Path:
     """Copy the result files of an output folder to where its budget's results are published.
+
+    Args:
+        replace: also if the folder lacks runs that are published.
 
     Raises:
         UserError: there are no results, or they must not be published.
     """
-    budget = checked(folder)["budget"]["name"]
-    return copy(FILES, folder, root / folder_of(budget))
+    results = checked(folder)
+    target = root / folder_of(results["budget"]["name"])
+    if (target / RESULTS).exists() and not replace:
+        before = _runs(json.loads((target / RESULTS).read_bytes()))
+        if lost := before - _runs(results):
+            raise UserError(
+                f"{folder} lacks {len(lost)} of the {len(before)} published runs: continue it, or "
+                "add --replace"
+            )
+    return copy(FILES, folder, target)
+
+
+def _runs(results: dict[str, Any]) -> set[tuple[str, int]]:
+    return {(run["rung"], run["seed"]) for run in results["runs"]}
 
 
 def publish_precision(folder: Path, root: Path) -> Path:
@@ -82,7 +104,7 @@ def publish_precision(folder: Path, root: Path) -> Path:
     """
     results = checked(folder)
     name = f"{results['budget']['name']}-{results['environment']['precision']}"
-    return copy(FILES[:2], folder, root / PRECISION / name)
+    return copy((ROWS, RESULTS), folder, root / PRECISION / name)
 
 
 def publish_groups(folder: Path, root: Path) -> list[Path]:
@@ -99,7 +121,7 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         raise UserError(
             f"{folder} has no results of an extended group: mytnano ladder --rungs GROUP makes them"
         )
-    with (folder / FILES[0]).open(newline="", encoding="utf-8") as file:
+    with (folder / ROWS).open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     targets = []
     for group in found:
@@ -111,12 +133,12 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         runs = [row for row in results["runs"] if row["rung"] in group.ids]
         known = results.get("configs") or {}
         configs = {id: config for id, config in known.items() if id in group.ids}
-        atomic_write_json(target / FILES[1], results | {"runs": runs, "configs": configs})
+        atomic_write_json(target / RESULTS, results | {"runs": runs, "configs": configs})
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([header, *(line for line in lines if line[0] in group.ids)])
-        atomic_write_text(target / FILES[0], text.getvalue())
-        write_report(target)
+        atomic_write_text(target / ROWS, text.getvalue())
+        write_report(target, force=True)
         targets.append(target)
     return targets
 
@@ -135,6 +157,24 @@ def publish_model(folder: Path, root: Path) -> Path:
         raise UserError(f"{folder} holds no finished model: `mytnano train` makes one") from None
     fit_to_publish(folder, commit)
     return copy(MODEL_FILES, folder, root / MODELS / name)
+
+
+def publish_answer(folder: Path, root: Path) -> Path:
+    """Copy of an ablation's folder its answer and its runs, under the folder's name.
+
+    Raises:
+        UserError: there is no final answer, or it was made from a changed tree.
+    """
+    try:
+        answer = json.loads((folder / ANSWER_FILES[0]).read_bytes())
+        final, commit = answer["final"], answer["environment"]["commit"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{folder} holds no answer: `mytnano ablate` gives one") from None
+    if not final:
+        raise UserError(f"the answer in {folder} is not final: continue `mytnano ablate`")
+    fit_to_publish(folder, commit)
+    name = folder.resolve().name.removeprefix("ablate-")
+    return copy(ANSWER_FILES, folder, root / ANSWERS / name)
 
 
 def measure_scale(root: Path) -> None:
@@ -163,7 +203,7 @@ def publish_claims(folder: Path, root: Path) -> list[Path]:
         fit_to_publish(file.parent, json.loads(file.read_bytes())["environment"]["commit"])
     for file in files:
         atomic_write_bytes(root / CLAIMS / f"{file.parent.name}.json", file.read_bytes())
-        copy(RUNS_OF_CLAIMS, file.parent, root / "results/claims" / file.parent.name)
+        copy((ROWS,), file.parent, root / "results/claims" / file.parent.name)
     return files
 
 
@@ -182,12 +222,15 @@ def copy(names: tuple[str, ...], folder: Path, target: Path) -> Path:
 def checked(folder: Path) -> dict[str, Any]:
     """The content of a folder's results.json, fit to be published."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         commit, budget = results["environment"]["commit"], results["budget"]["name"]
     except FileNotFoundError:
         raise UserError(f"{folder} has no results.json: run a ladder into it") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder}/results.json is damaged: run the ladder again") from None
+    corpus = (results.get("corpus") or {}).get("name")
+    if corpus != CORPUS:
+        raise UserError(f"{folder} is of {corpus}, but published results are of {CORPUS}")
     if not results.get("comparable"):
         raise UserError(f"results of budget {budget} are not comparable and are not published")
     fit_to_publish(folder, commit)
@@ -203,15 +246,24 @@ def fit_to_publish(folder: Path, commit: str) -> None:
         )
 
 
-def measure_fresh(root: Path, words: list[str]) -> None:
-    """Clone, time both commands, and publish what the first one left."""
-    with tempfile.TemporaryDirectory() as temporary:
-        clone = Path(temporary) / "clone"
-        subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
-        timed = [run_timed(command, clone, words) for command in TIMED]
+def measure_fresh(root: Path, words: list[str], note: str = "") -> None:
+    """Clone, time both commands, and publish what the first one left.
+
+    The clone is kept if a command fails; the ladder is published before the tests begin.
+    """
+    clone = Path(tempfile.mkdtemp(prefix="mytnano-")) / "clone"
+    subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
+    ladder, tests = TIMED
+    try:
+        timed = [run_timed(ladder, clone, words)]
         environment = checked(clone / QUICK)["environment"]
         publish(clone / QUICK, root)
-    atomic_write_json(root / COMMANDS_FILE, {"environment": environment, "commands": timed})
+        timed.append(run_timed(tests, clone, words))
+    except UserError as error:
+        raise UserError(f"{error}; it is kept in {clone}") from None
+    found = {"environment": environment, "commands": timed}
+    atomic_write_json(root / COMMANDS_FILE, found | ({"note": note} if note else {}))
+    shutil.rmtree(clone.parent)
 
 
 def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
@@ -245,29 +297,44 @@ def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
     return {"command": command, "seconds": seconds, "last_line": last, "commit": head.strip()}
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line: a verb for each kind of result."""
+    whole = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="KIND")
+    for verb in ("ladder", "precision", "groups", "answer", "claims", "model"):
+        verbs.add_parser(verb).add_argument("folder", type=Path)
+    verbs.choices["ladder"].add_argument(
+        "--replace", action="store_true", help="also if published runs are not in FOLDER"
+    )
+    verbs.add_parser("scale")
+    fresh = verbs.add_parser("fresh")
+    fresh.add_argument("words", nargs="*", metavar="NAME=VALUE", help="passed on to make")
+    fresh.add_argument("--note", default="", help="what the reader should know of the machine")
+    return whole
+
+
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    words = {"fresh": None, "precision": 2, "groups": 2, "model": 2, "claims": 2, "scale": 1}
-    wanted = words.get(arguments[0], 1) if arguments else 1
-    if wanted is not None and len(arguments) != wanted:
-        print(__doc__, file=sys.stderr)
-        return 2
+    given = parser().parse_args(arguments)
+    kinds = {
+        "precision": publish_precision,
+        "groups": publish_groups,
+        "answer": publish_answer,
+        "claims": publish_claims,
+        "model": publish_model,
+    }
     try:
-        if arguments[0] == "fresh":
-            measure_fresh(root, arguments[1:])
-        elif arguments[0] == "scale":
+        if given.verb == "fresh":
+            measure_fresh(root, given.words, given.note)
+        elif given.verb == "scale":
             measure_scale(root)
-        elif arguments[0] == "claims":
-            publish_claims(Path(arguments[1]), root)
-        elif arguments[0] == "model":
-            publish_model(Path(arguments[1]), root)
-        elif arguments[0] == "groups":
-            publish_groups(Path(arguments[1]), root)
-        elif arguments[0] == "precision":
-            publish_precision(Path(arguments[1]), root)
+        elif given.verb == "ladder":
+            publish(given.folder, root, given.replace)
         else:
-            publish(Path(arguments[0]), root)
-    except UserError as error:
+            kinds[given.verb](given.folder, root)
+    except (UserError, subprocess.CalledProcessError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
     return generate.main([], root)

@@ -3,14 +3,14 @@
 A link in a document is written for a reader of the repository. Links to CONTRIBUTING.md and
 CHANGELOG.md, which lie beside docs/, and those in them, are turned into links of the site here. The
 pages of the claims are added below their overview, in the order of the ledger, and pages that
-mkdocs.yml does not place yet stand at the end, so that a new one is never lost. The place of
-groups.md is kept until that page is there.
+mkdocs.yml does not place yet stand at the end, so that a new one is never lost.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -30,16 +30,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, source in FROM_ROOT.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     names = [file.src_uri for file in files.documentation_pages()]
-    config.nav = [
-        {CLAIMS: ["claims.md", *claims_by_stage(names)]} if CLAIMS in entry else entry
-        for entry in config.nav or []
-        if not ("groups.md" in entry.values() and "groups.md" not in names)
-    ]
+    config.nav = [with_claims(entry, names) for entry in config.nav or []]
     placed = set(re.findall(r"[\w/-]+\.md", str(config.nav)))
     left = sorted(name for name in names if name not in placed)
     if left:
         config.nav.append({MORE: left})
     return files
+
+
+def with_claims(entry: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """An entry of the navigation, with the pages of the claims below theirs."""
+    ((title, below),) = entry.items()
+    if title == CLAIMS:
+        return {title: [below, *claims_by_stage(names)]}
+    return {title: [with_claims(e, names) for e in below] if isinstance(below, list) else below}
 
 
 def claims_by_stage(names: list[str]) -> list[dict[str, list[dict[str, str]]]]:

@@ -1,8 +1,8 @@
 """An A/A test of the whole lab on real runs, and write results/stats/twins.json.
 
-    python scripts/twins.py FOLDER        as published; FOLDER keeps the runs, to be continued
-    python scripts/twins.py FOLDER N      N twins
-    python scripts/twins.py again         recombine the scores of that file, without training
+    python scripts/twins.py FOLDER            as published; FOLDER keeps the runs, to be continued
+    python scripts/twins.py FOLDER --twins N
+    python scripts/twins.py --again           recombine the scores of that file, without training
 
 Trains twins of one small design that differ in nothing but the salt, and recombines them at random
 into pseudo-ablations of pairs. Whatever the rule calls better or worse there is wrong. Simulation
@@ -11,6 +11,7 @@ knows the distribution that it draws from; real losses have the one that they ha
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -96,23 +97,27 @@ def first_said(baseline: np.ndarray, twin: np.ndarray, rule: Rule) -> str:
 
 def main(arguments: list[str]) -> int:
     """Exit code 0, or 2 with a sentence about what to mend."""
-    if not arguments:
-        print(__doc__, file=sys.stderr)
-        return 2
-    if arguments == ["again"]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("folder", type=Path, nargs="?", metavar="FOLDER")
+    what.add_argument("--again", action="store_true")
+    parser.add_argument("--twins", type=int, default=TWINS, metavar="N")
+    given = parser.parse_args(arguments)
+    if given.again:
         study = json.loads(FILE.read_bytes())
         study["rows"] = [recombined(study["scores"], alpha) for alpha in ALPHAS]
         atomic_write_json(FILE, study)
         return 0
-    count = int(arguments[1]) if len(arguments) > 1 else TWINS
     try:
-        scores, conditions = train_twins(Path(arguments[0]), count, Console())
+        scores, conditions = train_twins(given.folder, given.twins, Console())
     except UserError as error:
         print(f"twins: {error}", file=sys.stderr)
         return 2
     deviation = 100 * float(np.std(np.log(scores), ddof=1))
     study = {
-        "environment": conditions, "twins": count, "design": "small", "lr": LR, **SIZES,
+        "environment": conditions, "twins": given.twins, "design": "small", "lr": LR, **SIZES,
         "mean": float(np.mean(scores)), "deviation_percent": deviation, "scores": scores,
         "rows": [recombined(scores, alpha) for alpha in ALPHAS],
     }  # fmt: skip

@@ -74,6 +74,7 @@ def fill_tree(root: Path, **toys: object) -> None:
     )
     ran = {"label": "mytNano eager", "failure": None, "tokens_per_second": 12_345.6}
     ran |= {"ratios": {"nanoGPT": 1.254}, "gemm_fraction": 0.5, "compile_seconds": None}
+    ran |= {"rounds": [12_000.4, 12_345.6]}
     shape = {"best": {"nanoGPT": "nanoGPT eager"}, "gemm_flops_per_second": 9e10}
     shape |= {"gemm_precision": "fp32", "contestants": [ran | {"peak_bytes": 7e7}]}
     shape["contestants"].append({"label": "HF Llama", "failure": "no compiler"})
@@ -87,9 +88,15 @@ def fill_tree(root: Path, **toys: object) -> None:
     }  # fmt: skip
     atomic_write_json(root / "results/stats/null.json", study)
     arm = {"sentence": "relu is worse than baseline", "prediction": "worse", "as_predicted": True}
-    found = {"question": "Is it?", "arms": [arm], "train_bytes": 2**18, "plan_hash": "0123456789ab"}
-    found |= {"corpus": "sotu", "environment": MACHINE}
-    atomic_write_json(root / "results/lab/relu/answer.json", found)
+    arm |= {"name": "relu", "verdict": "worse", "difference": 2.0, "low": 0.3, "high": 4.0}
+    arm |= {"pairs": 7, "p_adjusted": 0.001, "others": []}
+    open_ = {"sentence": "gelu is unresolved", "name": "gelu"}
+    open_ |= {"verdict": "unresolved", "difference": 0.1, "low": -2.0, "high": 2.2}
+    open_ |= {"pairs": 7, "p_adjusted": 1.0, "as_predicted": None, "detectable_percent": 2.345}
+    found = {"question": "Is it?", "arms": [arm, open_], "train_bytes": 2**18, "match": "flops"}
+    found |= {"designs": {"relu": {"lr_fair": False}, "gelu": {"lr_fair": True}}}
+    found |= {"corpus": "sotu", "environment": MACHINE, "plan_hash": "0123456789ab"}
+    atomic_write_json(root / "results/lab/swiglu/answer.json", found)
     row = rate | {"ablations": 100, "said": {"better": 1, "unresolved": 99}}
     twins = {"twins": 64, "design": "small", "train_bytes": 65_536, "mean": 2.5, "rows": [row]}
     twins |= {"deviation_percent": 0.9, "environment": MACHINE}
@@ -101,6 +108,15 @@ def fill_tree(root: Path, **toys: object) -> None:
     memory = {"measured": 2e8, "ratio": 1.02, "tensors_ratio": 0.98}
     planned = {"environment": MACHINE, "shapes": {"small": memory}}
     atomic_write_json(root / "results/scale/memory.json", planned)
+    best = {"lr": 0.004, "octaves_from_base": -0.25, "cost_of_base_lr": 0.0012}
+    best |= {"flat": True, "interior": True}
+    rates = {"base": {"model": {"base_width": 64, "base_layers": 4}}, "train_bytes": 2**18}
+    rates |= {"environment": MACHINE, "seeds": [1000], "designs": {"mup-d64-l8": best}}
+    atomic_write_json(root / "results/scale/lr_transfer.json", rates)
+    read = {"environment": MACHINE | {"load": 1.5}, "tokens_per_second": 2.5e6, "goal": 10**6}
+    read |= {"steps": 900, "batch_windows": 64, "context": 1024, "set_bytes": 1e10, "shards": 149}
+    read |= {"resident_growth_bytes": 9e7, "mapped_bytes": 3e10}
+    atomic_write_json(root / "results/scale/loader.json", read)
     evidence = root / "src/mytnano/claims/evidence"
     claim = {"sentence": "relu is better than baseline", "name": "relu", "verdict": "better"}
     claim = found | {"arms": [claim, claim | {"name": "gelu"}], "run_minutes": 3.0, "more": {}}
@@ -122,6 +138,9 @@ def fill_tree(root: Path, **toys: object) -> None:
     quality = {"environment": MACHINE, "rounds": 3, "text": {"name": "a.txt", "bytes": 1000}}
     quality["text"]["test_bytes"] = 100
     quality["medians"] = {"nanoGPT, README": {"seconds": 60.04, "bpb": 2.7}}
+    quality["runs"] = [
+        {"who": "nanoGPT, README", "seconds": seconds, "bpb": 2.7} for seconds in (58.0, 60.04, 70)
+    ]
     atomic_write_json(root / "results/bench/quality-cpu.json", quality)
     tokenizers = {"environment": MACHINE, "rounds": 3, "corpus": "sotu", "bytes": 9_800_000}
     tokenizers["megabytes_per_second"] = {"train bpe:1024": 4.2}

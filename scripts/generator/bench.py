@@ -25,16 +25,33 @@ def quality(project: Project) -> str:
     parts = []
     for path, found in _found(project, "quality"):
         rows = [
-            (name, f"{each['seconds']:.1f}", f"{each['bpb']:.3f}")
+            (
+                name,
+                _spread(each["seconds"], _of_rounds(found, name, "seconds"), ".1f"),
+                _spread(each["bpb"], _of_rounds(found, name, "bpb"), ".3f"),
+            )
             for name, each in found["medians"].items()
         ]
         header = ("", "seconds, all in", "bits per byte")
         told = (
             f"`{path}`: `{found['text']['name']}`, the last {found['text']['test_bytes']:,} of "
-            f"{found['text']['bytes']:,} bytes as test; medians of {found['rounds']} rounds. "
+            f"{found['text']['bytes']:,} bytes as test; medians of {found['rounds']} rounds, in "
+            "brackets the lowest and the highest. "
         )
         parts += [table(header, rows, header[1:]), told + conditions(found["environment"])]
     return paragraphs(*parts) or _absent("quality", "--quality TEXT --nanogpt PATH")
+
+
+def _of_rounds(found: dict[str, Any], name: str, key: str) -> list[float]:
+    """What each round gave one contestant."""
+    return [each[key] for each in found["runs"] if each["who"] == name]
+
+
+def _spread(median: float, values: list[float], form: str) -> str:
+    """``141.8 (129.0 to 154.6)``; the median alone where nothing else was measured."""
+    if len(set(values)) < 2:
+        return f"{median:{form}}"
+    return f"{median:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def tokenizers(project: Project) -> str:
@@ -84,7 +101,8 @@ def race(project: Project) -> str:
         for name, shape in race["shapes"].items():
             parts += [f"Shape {name}: {_size(SHAPES[name])}.", _race(shape), _peak(shape)]
         parts.append(
-            f"`{path}`: medians of {race['rounds']} rounds, {race['threads']} threads each; a "
+            f"`{path}`: medians of {race['rounds']} rounds, in brackets the lowest and the "
+            f"highest, {race['threads']} threads each; a "
             "ratio is the median of the ratios within a round. "
             f"{conditions(race['environment'])}"
         )
@@ -113,7 +131,8 @@ def _race(shape: dict[str, Any]) -> str:
         fraction, seconds = entry["gemm_fraction"], entry["compile_seconds"]
         rows.append(
             [
-                entry["label"], f"{entry['tokens_per_second']:,.0f}", *ratios,
+                entry["label"],
+                _spread(entry["tokens_per_second"], entry["rounds"], ",.0f"), *ratios,
                 None if fraction is None else f"{fraction:.0%}",
                 None if seconds is None else f"{seconds:.0f}", f"{entry['peak_bytes'] / 1e6:,.0f}",
             ]

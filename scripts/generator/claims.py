@@ -19,7 +19,8 @@ def judged(project: Project) -> list[Judged]:
 
 def overview(project: Project) -> str:
     """How many have which verdict, and how our predictions fared."""
-    return f"Of the log's 56 claims: {summary(judged(project))}."
+    found = judged(project)
+    return f"Of the log's {len(found)} claims: {summary(found)}."
 
 
 UNFAIR = "†"

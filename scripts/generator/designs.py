@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from generator.tables import Project, byte_size, conditions, paragraphs, table
+from generator.tables import Project, byte_size, conditions, older, paragraphs, table
 from mytnano import words
 from mytnano.config import RunConfig, role
 from mytnano.designs.budgets import BATCH_WINDOWS, BUDGETS, MIB
 from mytnano.designs.rates import learning_rate_for
-from mytnano.designs.rungs import RUNGS, select
+from mytnano.designs.rungs import RUNGS, design, select
+from mytnano.ladder.tune import exploded
 
 DESIGNS = "src/mytnano/designs"
 TUNE = "mytnano ladder --tune"
@@ -47,7 +48,7 @@ def _sweep_table(what: str, sweep: dict[str, Any]) -> str:
     seeds = words.listed([str(seed) for seed in sweep.get("seeds") or ["unrecorded"]])
     size = f"{sweep['train_bytes'] / MIB:g} MiB of training text a run"
     note = f"Corpus `{sweep.get('corpus', 'unrecorded')}`, {size}, seeds: {seeds}."
-    text = f"{note} {conditions(sweep.get('environment'))}"
+    text = f"{note} {conditions(sweep.get('environment'))}{older(sweep)}"
     return paragraphs(table(header, rows, ("LR", "lowest validation BPB")), text)
 
 
@@ -66,7 +67,7 @@ def rate_rule(project: Project) -> str:
         listing = [(id, by_rule, words.setting(e["lr"]), _tried(e)) for id, by_rule, e in rows]
         header = ("rung", "LR by the rule", "LR found", "LR tried: validation BPB")
         size = f"`{path}`: {sweep['train_bytes'] / MIB:g} MiB of training text a run."
-        text = f"{size} {conditions(sweep.get('environment'))}"
+        text = f"{size} {conditions(sweep.get('environment'))}{older(sweep)}"
         parts += [table(header, listing, ("LR by the rule", "LR found")), text]
     if parts:
         return paragraphs(*parts)
@@ -99,10 +100,14 @@ def recipe_rates(project: Project) -> str:
 
 
 def _tried(entry: dict[str, Any]) -> str:
-    return " · ".join(
-        f"{words.setting(lr)}: {'diverged' if loss is None else words.number(loss)}"
-        for lr, loss in entry["points"]
-    )
+    best = min((loss for _, loss in entry["points"] if loss is not None), default=0.0)
+    return " · ".join(f"{words.setting(lr)}: {_loss(loss, best)}" for lr, loss in entry["points"])
+
+
+def _loss(loss: float | None, best: float) -> str:
+    if loss is None:
+        return "diverged"
+    return f"{words.number(loss)}{' (exploded)' if exploded(loss, best) else ''}"
 
 
 MORE_SEEDS = "core and extended groups"
@@ -129,7 +134,12 @@ def budgets(project: Project) -> str:
         for b in BUDGETS.values()
         if "depth" in b.groups
     )
-    step = f"A step trains on {BATCH_WINDOWS} windows; other sizes: {exceptions}."
+    long = design("mytnano-long")
+    step = (
+        f"A step trains on {BATCH_WINDOWS} windows of {design('bigram').data.window_bytes} "
+        f"bytes, that of the long run on {long.train.batch_windows} of {long.data.window_bytes}; "
+        f"other sizes: {exceptions}."
+    )
     return paragraphs(table(header, rows), step)
 
 
@@ -164,12 +174,15 @@ CONSTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("ladder.tune", "LOWEST", "smallest exponent"),
         ("ladder.tune", "HIGHEST", "largest exponent"),
         ("ladder.tune", "MOST_POINTS", "most points a design gets"),
+        ("ladder.tune", "EXPLODED", "times the best loss above which a neighbour has exploded"),
         ("ladder.tune", "FLAT", "share of the loss below which the rate does not matter"),
         ("designs.rates", "BYTES_EXPONENT", "power of the byte budget that scales a rate"),
     ],
     "text": [
         ("text.corpus", "SMALLEST_CORPUS", "least bytes of a corpus"),
         ("text.corpus", "FEWEST_DOCUMENTS", "fewer documents than this are cut into blocks"),
+        ("text.corpus", "LARGEST_SHARE", "or with a document above this share of the bytes"),
+        ("text.corpus", "SMALLEST_SPLIT", "least bytes of each split"),
         ("text.readers", "BLOCK_BYTES", "bytes of a block of a text without borders, about"),
         ("text.splits", "SHINGLE", "bytes of a passage that counts as a near-duplicate"),
         ("text.readers", "HUB_BYTES", "bytes taken from a hub data set"),

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from generator.claims import FOLDER as CLAIMS
-from generator.tables import Project, bullets, byte_size, conditions, paragraphs, table
+from generator.tables import (
+    Project,
+    bullets,
+    byte_size,
+    conditions,
+    conditions_of,
+    paragraphs,
+    table,
+)
+from mytnano import words
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.ledger import ledger
 from mytnano.designs.baselines import SMALL
 from mytnano.lab.match import parameters
 from mytnano.lab.spec import builtin_names, read_spec
+from mytnano.stats.verdict import UNFIT, Verdict
+from mytnano.verdicts.words import difference, interval, p_value
 
 FOLDER = "results/lab"
+
+EXAMPLE = "swiglu"
+"""The question whose answer stands on the first page."""
+
+ABSENT = (
+    "No answer is published in this tree: `mytnano ablate QUESTION` makes one, and "
+    "`scripts/publish.py answer FOLDER` copies it."
+)
 
 
 def small(project: Project) -> str:
@@ -41,46 +62,118 @@ def evidence(project: Project) -> str:
     """The verdict on every arm of every ablation of the claims."""
     found = Evidence(shipped=project.root / CLAIMS)
     rows = [
-        (answer["question"] if not place else "", arm["name"], f"**{arm['verdict']}**",
-         "" if arm.get("low") is None else f"{arm['low']:+.1f} to {arm['high']:+.1f} %",
-         arm.get("pairs"))
+        (answer["question"] if not place else "", f"`{arm['name']}`", f"**{arm['verdict']}**",
+         *_numbers(arm)[:3])
         for name in sorted({name for claim in ledger().values() for name in claim.questions})
         if (answer := found[name]) is not None
         for place, arm in enumerate(answer["arms"])
     ]  # fmt: skip
     if not rows:
         return "None is published in this tree: `mytnano claims run CLAIM` makes them."
-    header = ("question", "arm", "verdict", "interval, % of the baseline's BPB", "pairs")
+    header = ("question", "arm", "verdict", *NUMBERS[:3])
     where = (
-        "Minus is better. Machine, date and commit of each stand with "
-        "[the claims](claims.md#evidence)."
+        "Percent of the baseline's BPB, minus is better. Machine, date and commit of each stand "
+        "with [the claims](claims.md#evidence)."
     )
-    return paragraphs(table(header, rows, ("pairs",)), where)
+    return paragraphs(table(header, rows, NUMBERS[:3]), where)
 
 
 def answers(project: Project) -> str:
-    """A question, its sentences and its conditions for each answer."""
+    """A question, a row for each arm, and the conditions of each answer."""
     parts: list[str] = []
-    for path in project.files(f"{FOLDER}/*/answer.json"):
-        found = project.read(path)
-        said = [f"{arm['sentence']}{_scored(arm)}" for arm in found["arms"]]
-        said += [f"Note: {note}" for note in found.get("notes") or []]
+    for path, found in _published(project):
+        rows = [
+            (
+                f"`{arm['name']}`",
+                f"**{arm['verdict']}**",
+                *_numbers(arm),
+                words.significant(arm.get("detectable_percent"), 2),
+                ", ".join(f"`{each}`" for each in arm.get("others") or []),
+                _scored(arm),
+            )
+            for arm in found["arms"]
+        ]
+        header = (
+            "arm", "verdict", *NUMBERS, "would find %", "changed with it", "predicted",
+        )  # fmt: skip
         size = f"{byte_size(found['train_bytes'])} of training text a run of the baseline"
         parts += [
             f"**{found['question']}**",
-            bullets(said),
-            f"`{path}`, plan `{found['plan_hash']}`: corpus `{found['corpus']}`, {size}. "
-            f"{conditions(found['environment'])}",
+            table(header, rows, (*NUMBERS, "would find %")),
+            bullets(found.get("notes") or []),
+            f"`{path}`, plan `{found['plan_hash']}`: corpus `{found['corpus']}`, {size}, "
+            f"{found['match']} matched. {_rates(found)} {conditions(found['environment'])}",
         ]
-    if parts:
-        return paragraphs(*parts)
-    return (
-        "No answer is published in this tree: `mytnano ablate QUESTION` makes one, and its "
-        f"answer.json goes to `{FOLDER}/QUESTION`."
+    if not parts:
+        return ABSENT
+    told = (
+        "Minus is a lower BPB, so better. An unresolved arm could have missed a difference smaller "
+        "than what its pairs would find with probability 0.8."
     )
+    return paragraphs(told, *parts)
+
+
+def decided(project: Project) -> str:
+    """The arms with a verdict, a row each, and how many have none."""
+    answers = [found for _, found in _published(project)]
+    if not answers:
+        return ABSENT
+    rows: list[tuple[object, ...]] = []
+    for found in answers:
+        said = [arm for arm in found["arms"] if arm["verdict"] != "unresolved"]
+        for place, arm in enumerate(said):
+            question = "" if place else found["question"]
+            rows.append(
+                (question, f"`{arm['name']}`", f"**{arm['verdict']}**", *_numbers(arm)[:3],
+                 _scored(arm))
+            )  # fmt: skip
+    unresolved = sum(len(found["arms"]) for found in answers) - len(rows)
+    header = ("question", "arm", "verdict", *NUMBERS[:3], "predicted")
+    told = (
+        "Differences are in percent of the baseline's BPB, minus is better. Arms of these "
+        f"questions that are unresolved: {unresolved}."
+    )
+    where = conditions_of(found["environment"] for found in answers)
+    return paragraphs(table(header, rows, NUMBERS[:3]), f"{told} {where}")
+
+
+def example(project: Project) -> str:
+    """The sentence that one question ended with."""
+    found = project.read(f"{FOLDER}/{EXAMPLE}/answer.json")
+    if not found:
+        return ABSENT
+    said = "\n".join(f"> {arm['sentence']}" for arm in found["arms"])
+    return paragraphs(said, conditions(found["environment"]))
+
+
+def _published(project: Project) -> list[tuple[str, dict]]:
+    return [(path, project.read(path)) for path in project.files(f"{FOLDER}/*/answer.json")]
+
+
+def _verdict(arm: dict) -> Verdict:
+    """An arm of a file as the value that the words are made from."""
+    known = [field.name for field in fields(Verdict) if arm.get(field.name) is not None]
+    return Verdict(**{name: arm[name] for name in known})
+
+
+NUMBERS = ("difference %", "interval %", "pairs", "p")
+
+
+def _numbers(arm: dict) -> tuple[str, str, object, str]:
+    """The cells of :data:`NUMBERS`; those that an unfit arm has not are empty."""
+    verdict = _verdict(arm)
+    if verdict.difference is None or verdict.verdict in UNFIT:
+        return "", "", arm.get("pairs"), ""
+    return difference(verdict), interval(verdict), verdict.pairs, p_value(verdict)
+
+
+def _rates(found: dict) -> str:
+    """Whether the learning rates of all designs are certified."""
+    unfair = [name for name, design in found["designs"].items() if not design["lr_fair"]]
+    return f"Rates not certified: {', '.join(unfair)}." if unfair else "All rates are certified."
 
 
 def _scored(arm: dict) -> str:
-    if arm["as_predicted"] is None:
+    if arm.get("as_predicted") is None:
         return ""
-    return f" — predicted {arm['prediction']}, {'rightly' if arm['as_predicted'] else 'wrongly'}"
+    return f"{arm['prediction']}, {'rightly' if arm['as_predicted'] else 'wrongly'}"

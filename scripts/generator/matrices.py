@@ -13,13 +13,17 @@ COLUMNS = {
     "and post-LayerNorm": "post-norm", "and pre-LayerNorm": "pre-norm",
 }  # fmt: skip
 BLOCKS = (1, 2, 4, 8)
+
 ABLATIONS = ("one-block", "depth", "depth-cells")
 """Their baseline is one and the same: a single block without residual paths or norm."""
 
 VOCABULARIES = ("tokenizer", "vocabularies")
-SIZES = ("baseline", "bpe-512", "bpe-2048", "bpe-8192", "bpe-30720", "cl100k")
-NAMES = {"baseline": "byte"}
-"""The baseline of both is one and the same."""
+"""Their baseline is one and the same: bytes."""
+
+SIZES = {
+    "baseline": "byte", "bpe-512": "bpe 512", "bpe-2048": "bpe 2048", "bpe-8192": "bpe 8192",
+    "bpe-30720": "bpe 30720", "cl100k": "cl100k",
+}  # fmt: skip
 
 
 def depth(project: Project) -> str:
@@ -63,10 +67,10 @@ def vocabularies(project: Project) -> str:
         bytes_flops = found["designs"]["baseline"]["flops"]
         for name, design in found["designs"].items():
             rows[name] = (
-                NAMES.get(name, name.replace("-", " ")), f"{design['params']:,}",
+                SIZES[name], f"{design['params']:,}",
                 f"{design['flops'] / bytes_flops:.2f}", f"{design['bpb']:.3f}",
                 design["seeds"], arms.get(name, "the baseline"),
             )  # fmt: skip
     header = ("vocabulary", "parameters", "FLOPs over those of bytes", "BPB", "seeds", "verdict")
-    shown = [rows.get(name, (name.replace("-", " "), *["not run"] * 5)) for name in SIZES]
+    shown = [rows.get(name, (said, *["not run"] * 5)) for name, said in SIZES.items()]
     return table(header, shown, header[1:5])

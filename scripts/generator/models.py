@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from mytnano.svg import ACCENT, FAINT, INK, SECOND, WARN, axes, draw, label_ends
 FOLDER = "results/models"
 FIGURE = "docs/img/models.svg"
 BASELINES = "results/ladder/quick/baselines.json"
+LADDER = "results/ladder/quick/results.json"
 SHOWN = {"kneser-ney-5": "5-gram", "xz": "xz"}
 """Baselines beside the models, fitted on all of the training text."""
 
@@ -73,7 +75,7 @@ def models(project: Project) -> str:
         (
             f"`{m.name}`",
             words.quantity(m.result["params"]),
-            words.quantity(m.result["train_bytes"], "B"),
+            f"{words.quantity(m.result['train_bytes'], 'B')}{_passes(project, m.result)}",
             words.number(m.result["test_bpb"]),
             words.number(m.result["validation_bpb"]),
             f"{m.result['tokens_per_second']:,.0f}",
@@ -93,6 +95,14 @@ def models(project: Project) -> str:
         "forms are scored on all of the same test text."
     )
     return paragraphs(table(header, rows, header[1:]), told, *_conditions(found))
+
+
+def _passes(project: Project, result: dict[str, Any]) -> str:
+    """`` (6.4 passes)``: how often the training text was read, where more than once."""
+    corpus = (project.read(LADDER) or {}).get("corpus") or {}
+    whole = (corpus.get("bytes") or {}).get("train")
+    passes = result["train_bytes"] / whole if whole else 0.0
+    return f" ({passes:.1f} passes)" if passes > 1 else ""
 
 
 def curves(project: Project, images: str = "img") -> str:
@@ -116,6 +126,11 @@ def samples(project: Project) -> str:
     if not found:
         return ABSENT
     parts = []
+    if any(s["prompt"].endswith(" ") for model in found for s in model.samples):
+        parts.append(
+            "A prompt that ends with a space, which BPE has before no word, breaks the word after "
+            "it."
+        )
     for model in found:
         last = max(sample["step"] for sample in model.samples)
         parts.append(f"`{model.name}`, after its last step:")
@@ -137,7 +152,7 @@ def figure(project: Project) -> str | None:
     def paint(whole: Figure) -> None:
         ax = axes(whole, 46, 14, 500, 250)
         ends = []
-        for model, colour in zip(found, (ACCENT, SECOND, WARN, INK), strict=False):
+        for model, colour in zip(found, cycle((ACCENT, SECOND, WARN, INK)), strict=False):
             scored = [p for p in model.points if p["validation_bpb"] is not None]
             minutes = [p["seconds"] / 60 for p in scored]
             bpb = [p["validation_bpb"] for p in scored]

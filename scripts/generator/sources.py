@@ -63,9 +63,12 @@ def commands(project: Project) -> str:
         at = f" at `{c['commit']}`" if c.get("commit") != first else ""
         minutes = f"{c['seconds'] / 60:.1f} min"
         rows.append((f"`{c['command']}`{at}", minutes, plain(c.get("last_line") or "")))
+    commits = {c.get("commit") for c in timed["commands"]}
     parts = (
         "From a fresh clone, one after the other; the first installs the package, the second the "
-        "tools for tests.",
+        "tools for tests."
+        if len(commits) == 1
+        else "Each from a fresh clone of its commit, installation included.",
         timed.get("note"),
         conditions(timed.get("environment")),
     )

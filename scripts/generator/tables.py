@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mytnano import words
+from mytnano.config import SEMANTICS
 from mytnano.errors import UserError
 from mytnano.words import MISSING
 
@@ -71,6 +73,36 @@ def conditions(environment: dict[str, Any] | None) -> str:
     what.append(str(known.get("date") or "no date recorded"))
     what.append(f"commit `{known['commit']}`" if known.get("commit") else "no commit recorded")
     return f"Measured on: {'; '.join(what)}."
+
+
+def older(environment: dict[str, Any]) -> str:
+    """A sentence if the numbers of a run have moved since these were made; else nothing."""
+    semantics = environment.get("semantics", 1)  # the first results did not record it
+    if semantics == SEMANTICS:
+        return ""
+    return (
+        f" Made by an earlier version (`SEMANTICS` {semantics}, now {SEMANTICS}): CHANGELOG.md "
+        "says what has moved since."
+    )
+
+
+def conditions_of(environments: Iterable[dict[str, Any]]) -> str:
+    """One sentence for many results: dates and commits in a list where only they differ."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for environment in environments:
+        same = conditions(environment | {"date": "", "commit": ""})
+        groups.setdefault(same, []).append(environment)
+    sentences = []
+    for group in groups.values():
+        dates = sorted({str(each.get("date")) for each in group})
+        commits = list(dict.fromkeys(f"`{each.get('commit')}`" for each in group))
+        if len(commits) == 1:
+            sentences.append(conditions(group[0]))
+            continue
+        span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        whole = conditions(group[0] | {"date": span, "commit": "COMMIT"})
+        sentences.append(whole.replace("commit `COMMIT`", f"commits {words.listed(commits)}"))
+    return " ".join(sentences)
 
 
 def paragraphs(*parts: str | None) -> str:
