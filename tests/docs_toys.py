@@ -1,23 +1,19 @@
-"""The documents' generator on the path, and a small tree with made-up results for it."""
+"""A small tree with made-up results for the documents' generator."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import generate  # noqa: F401 - for the tests
+import publish  # noqa: F401
 from report_toys import make_folder
 
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.files import atomic_write_json, atomic_write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT / "scripts") not in sys.path:
-    sys.path.insert(0, str(ROOT / "scripts"))
-
-import generate  # noqa: E402, F401 - for the tests, once its folder is on the path
-import publish  # noqa: E402, F401
 
 MACHINE = {
     "hardware": "a toy processor", "cores": 2, "precision": "fp32", "torch": "2.11.0",

@@ -3,8 +3,6 @@
 import io
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 from ladder_toys import write_text
@@ -20,7 +18,6 @@ from mytnano.ladder.trials import Trials
 from mytnano.ladder.tune import Tuned, grid_rate, rate
 from mytnano.runs.jobs import Summary
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 QUIET = Console(file=io.StringIO())
 
 

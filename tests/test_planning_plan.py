@@ -25,8 +25,6 @@ from mytnano.text.tokenizers import build_tokenizer
 from mytnano.training.engine import recompute_blocks
 from mytnano.training.matching import run_flops
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
 SMALL = {**HEALTHY, "vocab_size": 300, "context": 64}
 
 
