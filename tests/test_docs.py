@@ -104,6 +104,17 @@ def test_generated_regions_are_current():
     assert not changed, "run `make docs`"
 
 
+def test_nothing_published_was_made_from_a_changed_tree():
+    files = [*ROOT.glob("results/**/*.json"), *ROOT.glob("src/mytnano/**/*.json")]
+    commits = {
+        (path.name, commit)
+        for path in files
+        for commit in re.findall(r'"commit": ?"([^"]*)"', path.read_text(encoding="utf-8"))
+    }
+    assert len(commits) > 10
+    assert not [each for each in commits if each[1].endswith("+")]
+
+
 def test_documents_name_no_place_of_the_machine_that_made_them():
     others = [ROOT / "CITATION.cff", ROOT / "mkdocs.yml", *(ROOT / "scripts").rglob("*.py")]
     for path in [*DOCUMENTS, *others]:
