@@ -108,12 +108,16 @@ def test_jsonl_takes_text(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "documents", "note"),
     [
-        (['{"id": "7", "content": "x"}'], [b"x"], "'content' of 1 records was read."),
-        (['{"id": "no. 7", "body": "long text"}'], [b"long text"], "'body' of 1 records was read."),
+        (
+            ['{"id": "7", "content": "x"}'],
+            [b"x"],
+            "Of 1 records in a.jsonl the field 'content' was read.",
+        ),
+        (['{"id": "no. 7", "body": "long text"}'], [b"long text"], "the field 'body' was read."),
         (
             ['{"id": "12345678", "text": null}', '{"id": "9", "text": "t"}', '{"id": "long one"}'],
             [b"t"],
-            "'text' of 1 records was read; 2 without it were skipped.",
+            "the field 'text' was read; 2 without it were skipped.",
         ),
         (['{"good": "xyz", "bad": "y"}', "", '{"bad": "v"}'], [b"xyz"], "1 without it were"),
     ],

@@ -63,7 +63,7 @@ def plan(
 
 def _lacking(rung: Rung) -> str:
     if rung.id == LION and importlib.util.find_spec("lion_pytorch") is None:
-        return "it needs the package lion-pytorch (pip install it)"
+        return "it needs lion-pytorch: pip install 'mytnano[optim]'"
     return ""
 
 

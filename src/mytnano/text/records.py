@@ -45,7 +45,7 @@ class Taken:
         if not self.field or (self.field == FIELDS[0] and not self.skipped):
             return []
         left = f"; {self.skipped:,} without it were skipped" if self.skipped else ""
-        return [f"{name}: the field '{self.field}' of {self.records:,} records was read{left}."]
+        return [f"Of {self.records:,} records in {name} the field '{self.field}' was read{left}."]
 
 
 def jsonl_texts(path: Path, taken: Taken | None = None) -> Iterator[bytes]:
