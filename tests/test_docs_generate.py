@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import docs_toys
 import pytest
-from docs_toys import fill_tree, generate, make_tree, publish
+from docs_toys import fill_tree, generate, make_tree
 from generator.regions import regions
 from generator.tables import Project, conditions, plain, table
 from report_toys import make_folder
@@ -334,169 +332,8 @@ def test_cells_cannot_break_a_table():
     )
 
 
-def test_publishing_copies_the_files_of_a_ladder(tree, tmp_path):
-    out = make_folder(tmp_path / "out", ("bigram", "mytnano"), extras=False)
-    (out / "report.html").write_text("<p>report</p>")
-    old = tree / "results/ladder/quick/baselines.json"
-    old.parent.mkdir(parents=True)
-    old.write_text("{}")
-    assert publish.main(["ladder", str(out)], tree) == 0
-    names = {path.name for path in (tree / "results/ladder/quick").iterdir()}
-    assert names == {"results.json", "report.html"}, "what this ladder does not have goes"
-    assert "0123abc" in (tree / "README.md").read_text()
-
-
-def test_fewer_runs_than_are_published_need_a_word_more(tree, tmp_path, capsys):
-    whole = make_folder(tmp_path / "whole", ("bigram", "mytnano"), extras=False)
-    part = make_folder(tmp_path / "part", ("bigram",), extras=False)
-    published = tree / "results/ladder/quick/results.json"
-    assert publish.main(["ladder", str(whole)], tree) == 0
-    assert publish.main(["ladder", str(part)], tree) == 2
-    assert "lacks 2 of the 4 published runs" in capsys.readouterr().err
-    assert published.read_bytes() == (whole / "results.json").read_bytes()
-    assert publish.main(["ladder", str(part), "--replace"], tree) == 0
-    assert published.read_bytes() == (part / "results.json").read_bytes()
-
-
-def test_publishing_an_answer_of_the_lab(tree, filled, tmp_path, capsys):
-    folder = tmp_path / "ablate-gelu"
-    answer = json.loads((filled / "results/lab/swiglu/answer.json").read_text())
-    atomic_write_json(folder / "answer.json", answer | {"final": False})
-    (folder / "results.csv").write_text("arm,seed\n")
-    assert publish.main(["answer", str(folder)], tree) == 2
-    assert "not final" in capsys.readouterr().err
-    atomic_write_json(folder / "answer.json", answer | {"final": True})
-    assert publish.main(["answer", str(folder)], tree) == 0
-    names = {path.name for path in (tree / "results/lab/gelu").iterdir()}
-    assert names == {"answer.json", "results.csv"}
-
-
-def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
-    out = make_folder(tmp_path / "out", ("bigram", "mytnano", "kv-heads-mha", "positions-none"))
-    write_results_csv(out)
-    atomic_write_json(out / "decode.json", {"rows": []})
-    assert publish.main(["groups", str(out)], tree) == 0
-    heads = tree / "results/groups/quick/kv-heads"
-    places = tree / "results/groups/quick/positions"
-    assert sorted(p.name for p in heads.parent.iterdir()) == ["kv-heads", "positions"]
-    found = json.loads((heads / "results.json").read_text())
-    assert {row["rung"] for row in found["runs"]} == {"mytnano", "kv-heads-mha"}
-    lines = (places / "results.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "rung",
-        *2 * ["mytnano"],
-        *2 * ["positions-none"],
-    ]
-    assert (heads / "decode.json").exists() and not (places / "decode.json").exists()
-    assert 'id="group-kv-heads"' in (heads / "report.html").read_text()
-    shown = (tree / "docs/groups.md").read_text().partition("At budget `quick`")[2]
-    assert "| MHA, 4 heads | " in shown.partition("## ")[0] and "0123abc" in shown
-
-
-def write_results_csv(out):
-    rows = json.loads((out / "results.json").read_text())["runs"]
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-    (out / "results.csv").write_text("\n".join(lines) + "\n")
-
-
-def test_a_folder_without_a_group_publishes_none(tree, tmp_path, capsys):
-    out = make_folder(tmp_path / "out", ("bigram", "mytnano"))
-    write_results_csv(out)
-    assert publish.main(["groups", str(out)], tree) == 2
-    assert "has no results of an extended group" in capsys.readouterr().err
-
-
 def test_the_groups_say_what_they_take_and_why_a_rate_is_inherited(filled):
     known = regions()
     assert "| 4 |" in known["groups-plan"](Project(filled))
     plain_tree = Project(docs_toys.ROOT)
     assert "| `gqa` | 0.00149 | 0.00141 | −5 % |" in known["groups-rates"](plain_tree)
-
-
-def test_publishing_a_model(tree, filled, tmp_path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(filled / "results/models/mytnano-nano", run)
-    assert publish.main(["model", str(run)], tree) == 2
-    assert "holds no finished model" in capsys.readouterr().err, "it does not say whose it is"
-    result = json.loads((run / "result.json").read_text()) | {"rung": "mytnano", "size": "micro"}
-    atomic_write_json(run / "result.json", result)
-    (run / "model.safetensors").write_text("large")
-    assert publish.main(["model", str(run)], tree) == 0
-    published = tree / "results/models/mytnano-micro"
-    assert {path.name for path in published.iterdir()} == {
-        "result.json", "metrics.jsonl", "samples.jsonl",
-    }  # fmt: skip
-    assert ElementTree.parse(tree / "docs/img/models.svg").getroot().tag.endswith("svg")
-    assert "| `mytnano-micro` | 1 M | 4.2 MB | 1.500 |" in regions()["models"](Project(tree))
-    assert "> The people of the toys" in regions()["models-samples"](Project(tree))
-
-
-def test_publishing_another_precision(tree, tmp_path):
-    out = make_folder(tmp_path / "out", ("bigram",), extras=False)
-    assert publish.main(["precision", str(out)], tree) == 0
-    folder = tree / "results/precision/quick-fp32"
-    assert [path.name for path in folder.iterdir()] == ["results.json"]
-    assert not (tree / "results/ladder").exists()
-    for words in (["precision"], [str(out)], []):
-        with pytest.raises(SystemExit):
-            publish.main(words, tree)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "word"),
-    [
-        ({"comparable": False}, "not comparable"),
-        ({"environment": {"commit": "0123abc+"}}, "changed tree"),
-        ({"environment": {"commit": None}}, "changed tree"),
-        ({"environment": None}, "damaged"),
-        ({"corpus": {"name": "my.txt"}}, "of my.txt, but published results are of sotu"),
-    ],
-)
-def test_what_must_not_be_published_is_refused(tree, tmp_path, spoil, word, capsys):
-    out = make_folder(tmp_path / "out", ("bigram",), run_folders=False)
-    results = json.loads((out / "results.json").read_text())
-    atomic_write_json(out / "results.json", results | spoil)
-    assert publish.main(["ladder", str(out)], tree) == 2
-    assert word in capsys.readouterr().err
-    assert not (tree / "results").exists()
-
-
-needs_tools = pytest.mark.skipif(
-    not (shutil.which("git") and shutil.which("make")), reason="needs git and make"
-)
-
-
-def commit_a_toy_project(tree, tmp_path, test="@echo 7 passed"):
-    make_folder(tmp_path / "measured", ("bigram", "mytnano"), run_folders=False)
-    (tree / "Makefile").write_text(
-        f"ladder:\n\tmkdir -p {publish.QUICK}\n\tcp {tmp_path}/measured/* {publish.QUICK}\n"
-        f"\t@echo report: {publish.QUICK}/report.html\ntest:\n\t{test}\n"
-    )
-    who = ["-c", "user.name=toy", "-c", "user.email=toy@example.org"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "toy"]):
-        subprocess.run(["git", *who, *command], cwd=tree, check=True)
-
-
-@needs_tools
-def test_a_fresh_clone_is_timed_and_published(tree, tmp_path):
-    commit_a_toy_project(tree, tmp_path)
-    assert publish.main(["fresh", "PIP_ARGS=-q"], tree) == 0
-    timed = json.loads((tree / "results/commands.json").read_text())
-    assert [c["command"] for c in timed["commands"]] == ["make ladder", "make test"]
-    assert timed["commands"][1]["last_line"] == "7 passed"
-    assert "| `make test` | 0.0 min | 7 passed |" in (tree / "README.md").read_text()
-    assert not (tree / "out").exists()
-
-
-@needs_tools
-def test_a_fresh_clone_whose_tests_fail_is_kept_with_its_ladder(
-    tree, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(publish.tempfile, "tempdir", str(tmp_path))
-    commit_a_toy_project(tree, tmp_path, test="false")
-    assert publish.main(["fresh"], tree) == 2
-    said = capsys.readouterr().err
-    assert "`make test` ended with exit code 2" in said
-    assert (Path(said.split("kept in ")[1].strip()) / publish.QUICK / "results.json").exists()
-    assert (tree / "results/ladder/quick/results.json").exists()
-    assert not (tree / "results/commands.json").exists()

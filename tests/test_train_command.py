@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
@@ -440,31 +439,3 @@ def test_a_run_without_a_score_of_the_test_text_says_so(path, tmp_path):
     made(request, tmp_path, Console(file=said, width=400))
     assert "bits per byte; the test text was not scored; " in said.getvalue()
     assert "no scores" not in said.getvalue()
-
-
-def test_a_signal_is_a_question():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with solo.Stop() as stop:
-        assert not stop.asked
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-    with solo.Stop(patient=True) as stop:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
-            os.kill(os.getpid(), number)
-        assert stop.asked
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_outside_of_the_main_thread_no_signal_is_heard():
-    before, asked = signal.getsignal(signal.SIGINT), []
-
-    def listen():
-        with solo.Stop() as stop:
-            asked.append((stop.asked, signal.getsignal(signal.SIGINT)))
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    thread.join()
-    assert asked == [(False, before)]
