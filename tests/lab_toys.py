@@ -71,8 +71,12 @@ def pretend_jobs(monkeypatch, score, status=lambda job: "healthy"):
 
     def run_jobs(groups, work, workers, threads, hear):
         now = [job for group in groups for job in group]
+        made = {job.name for job in jobs}
         jobs.extend(now)
-        return Summary([Finished(job, result_of(job), 0.0) for job in now])
+        summary = Summary([Finished(job, result_of(job), 0.0, job.name in made) for job in now])
+        for event in summary.finished:
+            hear(event)
+        return summary
 
     def result_of(job):
         bpb, state = score(job), status(job)

@@ -58,7 +58,7 @@ def test_every_claim_with_parts_knows_its_runs():
     assert idle == figures_and_twins
 
 
-def test_running_makes_evidence_once(tmp_path, monkeypatch):
+def test_running_makes_evidence_once(tmp_path, monkeypatch, capsys):
     asked = []
 
     def ablate(path, folder, console, device, workers):
@@ -70,6 +70,8 @@ def test_running_makes_evidence_once(tmp_path, monkeypatch):
     text = ask(tmp_path, "run", "C5")
     assert "verdict: partly" in text and asked == ["heads"]
     assert "heads: finished" in ask(tmp_path, "run", "C5") and asked == ["heads"]
+    capsys.readouterr()
+    assert json.loads(ask(tmp_path, "run", "C5", json_wanted=True, capsys=capsys))[0]["id"] == "C5"
 
 
 def test_costs_are_measured(monkeypatch):
@@ -126,7 +128,8 @@ def test_costs_of_a_busy_machine_are_refused(monkeypatch):
 
 def test_evidence_of_another_question_is_not_taken_for_this_one(tmp_path, monkeypatch):
     put(tmp_path, "heads", answer(four="better", eight="worse") | {"question_hash": "0" * 12})
-    assert Evidence(tmp_path)["heads"] is None
+    assert Evidence(tmp_path).current_own("heads") is None
+    assert "note: " in ask(tmp_path, "C5") and "shipped evidence is used" in ask(tmp_path, "C5")
     with pytest.raises(UserError, match="'heads' as it was asked by another version"):
         ask(tmp_path, "run", "C5")
 

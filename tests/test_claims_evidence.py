@@ -55,6 +55,16 @@ def test_damaged_evidence_is_a_sentence(tmp_path, damaged):
         Evidence(tmp_path)["toy"]
 
 
+@pytest.mark.parametrize("content", [{}, {"arms": []}, {"arms": [{"name": "a"}]}, {"arms": 3}])
+def test_evidence_without_its_arms_is_damaged(tmp_path, content):
+    put(tmp_path, "toy", content)
+    with pytest.raises(UserError, match=r"evidence.json is damaged: delete it"):
+        found(PART, Evidence(tmp_path))
+    put(tmp_path, "context", {"more": {}})
+    with pytest.raises(UserError, match=r"context.evidence.json is damaged: delete it"):
+        measured.bigram_is_the_count(Evidence(tmp_path))
+
+
 def test_the_twins_are_those_of_the_results():
     published = Path(__file__).parents[1] / "results" / "stats" / "twins.json"
     assert json.loads(published.read_text()) == Evidence()["twins"]
@@ -75,12 +85,17 @@ def test_what_was_trained_by_other_code_is_not_evidence(tmp_path, monkeypatch):
     assert rates and twins
     put(tmp_path, "rates", {**rates, "environment": {"semantics": SEMANTICS - 1}})
     put(tmp_path, "twins", {name: twins[name] for name in twins if name != "environment"})
-    own = Evidence(tmp_path)
+    own = Evidence(tmp_path, tmp_path / "nothing shipped")
     assert own["rates"] is None and own["twins"] is None
     assert measured.small_rates_suffice(own).state == "missing"
+    assert "answers another version of the question, so it is not used" in own.note("rates")
+    beside = Evidence(tmp_path)
+    assert beside["rates"] == rates and beside.source("rates").startswith("src/mytnano")
+    assert beside.note("rates").endswith("so the shipped evidence is used")
+    assert not beside.note("heads"), "there is none"
     with pytest.raises(UserError, match="as it was asked by another version"):
         made(tmp_path / "rates", "rates")
-    monkeypatch.setattr("mytnano.claims.evidence.SEMANTICS", SEMANTICS + 1)
+    monkeypatch.setattr("mytnano.claims.evidence.semantics", lambda precision: SEMANTICS + 1)
     shipped = Evidence()
     assert shipped["rates"] is None and shipped["twins"] is None
     assert shipped["costs"], "seconds do not depend on what a run's numbers are"
@@ -207,7 +222,7 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
     from rich.console import Console
 
     from mytnano.claims import rates
-    from mytnano.lab.cells import Bench
+    from mytnano.lab.cells import Runner
 
     text = tmp_path / "farm.txt"
     write_text(text, 60_000)
@@ -232,7 +247,7 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
 
         return {job.name: one(job) for job in jobs}
 
-    monkeypatch.setattr(Bench, "train", train)
+    monkeypatch.setattr(Runner, "train", train)
     run = SimpleNamespace(result=lambda: {"seconds": 60.0})
     monkeypatch.setattr(rates, "finished_runs", lambda out: ([run] * 5, []))
     content = rates.measure_rates(tmp_path / "out", Console(quiet=True), "cpu", 0)

@@ -74,6 +74,8 @@ def test_the_interaction_is_all_minus_the_sum(tmp_path, monkeypatch, whole, verd
         tmp_path, arms=TWO, combine="interaction", seeds=30, prediction={"interaction": verdict}
     )
     assert found.interaction.verdict == verdict and words in found.sentences[-1]
+    assert found.sentences[-1].count("; LR not certified, baseline: ") == 1
+    assert ", silu: " in found.sentences[-1] and ", gqa: " in found.sentences[-1]
     assert "predicted rightly" in printed and [v.verdict for v in found.verdicts] == ["better"] * 3
     assert found.interaction.difference == pytest.approx(whole + 2.98, abs=0.15)
     seeds = {
@@ -88,7 +90,7 @@ def test_an_unfit_part_leaves_no_interaction(tmp_path, monkeypatch):
     pretend(monkeypatch, scores({"silu": -1.0, "all": -2.0}), state)
     found, _ = ask(tmp_path, arms=TWO, combine="interaction", seeds=10)
     assert found.interaction.verdict == "diverged"
-    assert "no interaction is known: all or one of silu + gqa has diverged" in found.sentences[-1]
+    assert "is known, as all or one of silu + gqa has diverged (" in found.sentences[-1]
 
 
 def test_an_interaction_that_is_lost_trains_no_more_of_its_parts(tmp_path, monkeypatch):

@@ -3,13 +3,16 @@
 import json
 import math
 import random
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from lab_toys import TINY, ask, pretend_jobs, question, where
 
 from mytnano.errors import UserError
+from mytnano.lab import folder, steptime
 from mytnano.lab import run as module
-from mytnano.lab import steptime
 from mytnano.lab.curve import carried
 from mytnano.lab.plan import make_plan
 from mytnano.lab.spec import Spec, read_spec
@@ -35,6 +38,16 @@ def law(effect=-2.0, slope=0.0, size=0.0005, power=POWER):
     return score
 
 
+def edge_of(start):
+    """As :func:`law`, but some runs have the best rate at the edge of the grid."""
+
+    def score(job):
+        tuning = job.seed >= 1_000_000 and job.name.startswith(start)
+        return law()(job) - 10 * job.config[0].optim.lr * tuning
+
+    return score
+
+
 def collapse(bad):
     return lambda job: "collapsed" if bad(job) else "healthy"
 
@@ -47,6 +60,7 @@ def test_the_multiplier_of_a_power_law_is_found(tmp_path, monkeypatch):
     assert worth.value.value == pytest.approx(0.98 ** (1 / POWER), rel=0.02)
     assert worth.low.value < worth.value.value < worth.high.value
     assert f"; worth {worth.value} [" in found.sentences[0] and "compute" in printed
+    assert "training text that is read more than once: baseline-x4 1." in printed
     assert [level.factor for level in found.curve.levels] == [0.25, 0.5, 1.0, 2.0, 4.0]
     curve = [job for job in jobs if job.config[2]["group"] == "curve"]
     assert len(curve) == 12 and {job.seed for job in curve} == {0, 1, 2}
@@ -60,9 +74,11 @@ def test_the_multiplier_of_a_power_law_is_found(tmp_path, monkeypatch):
 
 
 def test_tuned_amounts_have_rates_of_their_own(tmp_path, monkeypatch):
-    jobs = pretend_jobs(monkeypatch, law())
-    found, _ = ask(tmp_path, multiplier="tuned", seeds=8)
+    jobs = pretend_jobs(monkeypatch, edge_of("baseline-x4-"))
+    found, printed = ask(tmp_path, multiplier="tuned", seeds=8, tuning_seeds=2)
     assert found.curve.tuned
+    assert [level.lr_fair for level in found.curve.levels] == [True] * 4 + [False]
+    assert "note: the LR of the baseline at 4x compute is not certified: its best" in printed
     assert any(j.rung == "baseline-x4" and j.config[2]["group"] == "tuning" for j in jobs)
 
 
@@ -99,6 +115,32 @@ def test_the_trend_of_an_effect_over_sizes(tmp_path, monkeypatch, slope, said):
     assert set(written["sizes"]) == {"size-1", "size-2"} and written["arms"][0]["trend"]
 
 
+def test_rates_of_a_size_are_told_and_may_be_uncertified(tmp_path, monkeypatch):
+    pretend_jobs(monkeypatch, edge_of("size-1.relu-"))
+    sizes = [{"train_bytes": 4096}, {"train_bytes": 32768}]
+    found, printed = ask(tmp_path, scales=sizes, seeds=8, tuning_seeds=2)
+    assert printed.count("baseline: LR 0.004, fair") == 3 and "relu" in found.trends
+    assert "note: at scale size-1 the LR of relu is not certified: its best rate" in printed
+
+
+def test_fleets_must_hold_the_arms_of_every_size(tmp_path, monkeypatch):
+    plan = planned(tmp_path, scales=[{"train_bytes": 4096}, {"train_bytes": 32768}])
+    alone = lambda arms: next((name for name, _ in arms if name == "relu at scale size-2"), "")
+    monkeypatch.setattr(folder, "first_alone", alone)
+    said = []
+    place = where(tmp_path, plan.spec.corpus)
+    assert not folder.settled_fleet(place.out, plan, place, "on", said.append, False)
+    assert said == ["no fleets, as not every arm can be in one (relu at scale size-2)"]
+
+
+def test_the_size_of_the_document_is_one(tmp_path):
+    text = (Path(__file__).parents[1] / "docs/lab.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"`(\{width: 32.*?\})`", text)
+    small = {"from": "small", "tokenizer": "byte"}
+    plan = planned(tmp_path, baseline=small, scales=[yaml.safe_load(shown), 4], train_bytes=16384)
+    assert plan.scales["size-1"].baseline.config.model.width == 32
+
+
 def test_an_arm_that_fails_at_a_size_has_no_trend(tmp_path, monkeypatch):
     bad = collapse(lambda job: job.rung == "relu" and job.name.startswith("size-1"))
     pretend_jobs(monkeypatch, law(), bad)
@@ -116,8 +158,8 @@ def stop(*_, **__):
     ("at", "asked", "final"),
     [
         ("measure_curve", {"multiplier": True}, False),
-        ("_sized", {"scales": [{"train_bytes": 4096}, {"train_bytes": 32768}]}, False),
-        ("_sized", {"multiplier": True, "scales": [{"train_bytes": 4096}, 16]}, False),
+        ("_at_size", {"scales": [{"train_bytes": 4096}, {"train_bytes": 32768}]}, False),
+        ("_at_size", {"multiplier": True, "scales": [{"train_bytes": 4096}, 16]}, False),
         ("measure_times", {"multiplier": True, "time": True}, True),
     ],
 )
@@ -164,7 +206,8 @@ REFUSED = [
     ([1, 4], "1 is not another size"),
     ([-1, 4], "-1 is not another size"),
     (["big", 4], "scales"),
-    ([{"widht": 4}, 4], "scale size-1: 'widht' is not a setting"),
+    ([{"widht": 4}, 4], "scale size-1: 'widht' is not a size"),
+    ([{"ffn": "swiglu"}, 4], "scale size-1: 'ffn' is not a size; there are width, layers, heads"),
     ([{"train_bytes": 10}, 4], "scale size-1: train_bytes must be a whole number"),
     ([4, 4], "scales: x4 stands there twice"),
     ([0.25, 4, 4.0000001], "scales: x4 stands there twice"),
@@ -192,6 +235,9 @@ def test_equal_time_is_computed_from_steps_and_the_curve(tmp_path, monkeypatch):
     expected = 100 * (0.98 / 2**POWER - 1)
     assert f"at equal time relu would differ from baseline by {expected:+.1f}" in printed
     assert "computed and not trained: relu takes 2x the time of baseline (20 and 10 ms" in printed
+    again, printed = ask(tmp_path, multiplier=True, seeds=8)
+    assert again.times == found.times and "at equal time relu would" in printed
+    assert json.loads((tmp_path / "out/answer.json").read_text())["arms"][0]["equal_time"]
     bare, printed = ask(tmp_path, out="bare", seeds=8, time=True)
     assert "at equal time relu" not in printed and "relu takes 2x the time" in printed
     assert bare.final and found.times

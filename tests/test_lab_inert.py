@@ -14,7 +14,6 @@ INERT = [
     ({"positions": "learned"}, {"rope_base": 500.0}, "model.rope_base changes nothing"),
     (MEAN, {"kv_heads": 1}, "model.kv_heads changes nothing"),
     (MEAN, {"kernel": "explicit"}, "model.kernel changes nothing"),
-    (MEAN, {"positions": "rope"}, "model.positions changes nothing"),
     (BIGRAM, {"heads": 1}, "model.heads changes nothing"),
     (BIGRAM, {"ffn": "relu"}, "model.ffn changes nothing"),
     (BIGRAM, {"dropout": 0.5}, "model.dropout changes nothing"),

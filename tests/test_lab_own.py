@@ -6,11 +6,11 @@ from lab_toys import ask
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.lab.contract import check_contract
 from mytnano.measure.flops import forward_flops_per_token
 from mytnano.model.init import initialise
 from mytnano.model.own import code_hash, load_class, references
 from mytnano.model.transformer import Transformer
+from mytnano.training.contract import check_contract
 from mytnano.training.engine import Engine
 
 MINE = '''

@@ -8,12 +8,12 @@ from lab_toys import ask, question, where
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.lab import contract_optimizer
-from mytnano.lab.contract_optimizer import check_optimizer
 from mytnano.lab.match import run_flops
 from mytnano.lab.plan import make_plan
 from mytnano.lab.spec import read_spec
 from mytnano.model.own import with_own_code
+from mytnano.training import contract_optimizer
+from mytnano.training.contract_optimizer import check_optimizer
 from mytnano.training.engine import Engine
 from mytnano.training.optimizers import update_flops
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lab_toys import TINY, question, where
 
-from mytnano.designs.baselines import BASELINES, starting_design
+from mytnano.designs.baselines import SMALL, starting_design
 from mytnano.errors import UserError
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
 from mytnano.lab.plan import make_plan
@@ -43,8 +43,9 @@ REFUSED = [
     ({"ffn": "relu", "batch_windows": 1}, "train.batch_windows must be the baseline's"),
     ({"ffn": "relu", "width": 32}, "model.width must be the baseline's"),
     ({"ffn": "relu", "joint": "no"}, "joint must be true or false"),
+    ({"ffn": "relu", "model.ffn": "silu"}, "arm 'a': model.ffn is given twice: give it once"),
     ({"tokenizer": "bpe:65536"}, "ask for bpe:[0-9]+, or give more text"),
-    ({"heads": 3}, "arm 'a': model: Value error, width 16 must be a multiple"),
+    ({"heads": 3}, "arm 'a': model: width 16 must be a multiple"),
     ({"nothing": 3}, "arm 'a': 'nothing' is not a setting"),
 ]
 
@@ -121,6 +122,8 @@ def test_a_question_that_no_seeds_could_decide(tmp_path):
     with pytest.raises(UserError, match=r"4 seeds cannot decide at alpha 0.01 .* it takes 6"):
         planned(tmp_path, seeds=4)
     assert planned(tmp_path, seeds=4, alpha=0.2)
+    with pytest.raises(UserError, match="4 seeds cannot decide"):
+        planned(tmp_path, seeds=4, baseline="nothing that is looked for")
 
 
 def test_the_hash_is_of_the_whole_plan(tmp_path):
@@ -136,9 +139,9 @@ def test_the_hash_is_of_the_whole_plan(tmp_path):
 
 
 def test_designs_to_start_from():
-    assert starting_design("small") is BASELINES["small"]
+    assert starting_design("small") is SMALL
     assert starting_design("pre-norm").model.norm == "layernorm"
-    with pytest.raises(UserError, match="'large' is not a design to start from; there are small"):
+    with pytest.raises(UserError, match="'large' is not a design to start from; choose from small"):
         starting_design("large")
 
 

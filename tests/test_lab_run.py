@@ -5,15 +5,26 @@ import io
 import json
 import math
 import random
+from dataclasses import fields
 from xml.etree import ElementTree
 
 import pytest
-from lab_toys import ask, pretend, question
+from lab_toys import ask, pretend, question, where
 from rich.console import Console
 
-from mytnano.errors import UserError
+from mytnano import cli
+from mytnano.errors import RunFailed, UserError
+from mytnano.kept import write_kept
+from mytnano.lab import cells
+from mytnano.lab import folder as kept_by
+from mytnano.lab import run as module
+from mytnano.lab.answer import Answer
+from mytnano.lab.cells import Runner
+from mytnano.lab.plan import make_plan
 from mytnano.lab.run import looks, show_plan
-from mytnano.lab.spec import Spec
+from mytnano.lab.show import print_stored
+from mytnano.lab.spec import Spec, read_spec
+from mytnano.runs.jobs import Failed, Summary
 from mytnano.runs.store import finished_runs
 from mytnano.stats.eprocess import fewest_pairs
 
@@ -143,9 +154,120 @@ def test_a_folder_keeps_to_one_question(tmp_path, monkeypatch):
     pretend(monkeypatch, effect(-3.0))
     ask(tmp_path)
     before = (tmp_path / "out/plan.json").read_bytes()
-    with pytest.raises(UserError, match="holds the answer to another question"):
+    with pytest.raises(UserError, match=r"before it was changed \(margin: 0.3 -> 0.5\): choose"):
         ask(tmp_path, margin=0.5)
     assert (tmp_path / "out/plan.json").read_bytes() == before
+    machine = json.loads((tmp_path / "out/machine.json").read_text())
+    assert machine["device"] == "cpu"
+    write_kept(tmp_path / "out/machine.json", None, {"device": "cuda", "precision": "fp32"})
+    with pytest.raises(UserError, match="made on cuda, and this command has cpu"):
+        kept_by.settled_device(tmp_path / "out", "cpu")
+
+
+def test_what_a_question_does_not_say_is_named_too(tmp_path):
+    spec = read_spec(question(tmp_path))
+    plan = make_plan(spec, where(tmp_path, spec.corpus))
+    kept = json.loads(json.dumps(plan.content))
+    for arm in kept["arms"].values():
+        arm["train"]["precision"] = "bf16"
+    assert kept_by.changes_of(kept, plan) == "train.precision: bf16 -> fp32"
+    kept["spec"] |= {"seeds": 40, "margin": 1, "alpha": 0.02, "match": "bytes", "fixed": True}
+    assert "seeds: 40 -> 24" in kept_by.changes_of(kept, plan)
+    assert kept_by.changes_of(kept, plan).endswith("; 1 more")
+
+
+def test_an_answer_names_the_conditions_of_its_runs(tmp_path, monkeypatch):
+    jobs = pretend(monkeypatch, effect(-3.0))
+    made = {"commit": "one", "date": "2026-01-01"}
+    monkeypatch.setattr(kept_by, "environment", lambda device, precision: dict(made))
+    written = lambda: json.loads((tmp_path / "out/answer.json").read_text())
+    ask(tmp_path)
+    made |= {"commit": "two", "date": "2026-01-02"}
+    ask(tmp_path)
+    assert written()["environment"]["commit"] == "one", "no run was made at two"
+    assert "environments" not in written()
+    jobs.clear()  # as if they had been lost
+    ask(tmp_path)
+    assert [each["commit"] for each in written()["environments"]] == ["one", "two"]
+    made["date"] = "2026-01-03"
+    jobs.clear()
+    ask(tmp_path)
+    assert len(written()["environments"]) == 2
+
+
+def test_the_answer_of_a_folder_is_shown_without_its_question(tmp_path, monkeypatch):
+    pretend(monkeypatch, effect(-3.0))
+    found, _ = ask(tmp_path)
+    printed = io.StringIO()
+    print_stored(tmp_path / "out", Console(file=printed, width=140))
+    assert found.sentences[0] in printed.getvalue() and "not final" not in printed.getvalue()
+    with pytest.raises(UserError, match="holds no answer"):
+        print_stored(tmp_path, Console(quiet=True))
+
+
+def test_a_repeated_command_does_not_write_earlier_states(tmp_path, monkeypatch):
+    pretend(monkeypatch, effect(-0.5, 0.04))
+    states = []
+    monkeypatch.setattr(module, "write_results", lambda found, out: states.append(found.final))
+    ask(tmp_path, seeds=14)
+    assert states == [False, False, True, True]
+    states.clear()
+    ask(tmp_path, seeds=14)
+    assert states == [True]
+
+
+def test_an_arm_that_becomes_undecided_again_gets_the_seeds_that_it_missed(tmp_path, monkeypatch):
+    class Wavering(Answer):
+        @property
+        def undecided(self):
+            return {6: [], 7: ["relu"], 11: ["silu", "relu"]}.get(len(self.runs["baseline"]), [])
+
+    def answer(*words):
+        found = judged(*words)
+        return Wavering(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+    judged = module.answer
+    monkeypatch.setattr(module, "answer", answer)
+    pretend(monkeypatch, effect(-0.5, 0.04))
+    arms = {"silu": {"ffn": "silu"}, "relu": {"ffn": "relu"}}
+    found, _ = ask(tmp_path, arms=arms, seeds=20)
+    assert fewest_pairs(0.005) == 7
+    assert all(list(runs) == list(range(15)) for runs in found.runs.values())
+
+
+def test_a_failed_run_is_no_mistake_of_the_user(tmp_path, monkeypatch):
+    def run_jobs(groups, *words):
+        return Summary([], [Failed(groups[0][0], "it failed")])
+
+    monkeypatch.setattr(cells, "run_jobs", run_jobs)
+    with pytest.raises(RunFailed, match="it failed; without it nothing can be answered") as error:
+        ask(tmp_path)
+
+    def app(standalone_mode):
+        raise error.value
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr("sys.argv", ["mytnano", "ablate"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+
+
+def test_finished_runs_take_no_more_time(tmp_path):
+    spec = read_spec(question(tmp_path))
+    place = where(tmp_path, spec.corpus)
+    plan, runner = make_plan(spec, place), Runner(place, 0, 1e4, Console(quiet=True))
+    assert module._finished(runner) == (0, 0.0)
+    job = runner.job(plan.baseline, 1e-3, 0, "confirmed")
+    for name, text in (
+        ("config.json", plan.baseline.config.model_dump_json()),
+        ("manifest.json", ""),
+    ):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / name).write_text(text)
+    assert module._finished(runner) == (1, pytest.approx(job.expected_seconds))
+    (job.folder / "config.json").write_text("{")
+    assert module._finished(runner) == (0, 0.0), "a damaged one is made again"
 
 
 def test_a_plan_that_is_lost_is_not_made_up_for(tmp_path):
@@ -169,6 +291,8 @@ def test_a_plan_alone_trains_nothing_and_leaves_the_folder_free(tmp_path, monkey
     plan = show_plan(question(tmp_path), tmp_path / "out", console, workers=0)
     said = printed.getvalue()
     assert "relu: model.ffn: gelu -> relu" in said and " on this machine if every seed" in said
+    assert "24 seeds detect a difference of " in said
+    assert " paired standard deviations with probability 0.8" in said
     assert not jobs and not (tmp_path / "out/plan.json").exists()
     found, _ = ask(tmp_path)
     assert found.plan.hash == plan.hash

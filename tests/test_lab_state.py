@@ -11,7 +11,7 @@ from lab_toys import ask, pretend, question, scores, where
 from rich.console import Console
 
 from mytnano import lab
-from mytnano.lab.cells import Bench
+from mytnano.lab.cells import Runner
 from mytnano.lab.figure import answer_figure
 from mytnano.lab.live import PairWatch, TuningWatch
 from mytnano.lab.plan import make_plan
@@ -32,7 +32,7 @@ def shown(watch):
 def bench(tmp_path):
     spec = read_spec(question(tmp_path, seeds=12))
     place = where(tmp_path, spec.corpus)
-    return make_plan(spec, place), Bench(place, 0, 1e4, Console(quiet=True))
+    return make_plan(spec, place), Runner(place, 0, 1e4, Console(quiet=True))
 
 
 def finished(bench, arm, seed, bpb, group="confirmed", status="healthy", lr=0.004):
@@ -59,12 +59,25 @@ def test_pairs_are_told_as_they_come_in_whatever_their_order(bench):
     assert watch.hear(finished(bench, "relu", 7, None, status="diverged")) is None
 
 
+def test_seeds_of_a_size_are_all_run_and_decide_nothing(bench):
+    watch = PairWatch(bench[0], 6)
+    for seed in range(6):
+        watch.hear(finished(bench, "baseline", seed, 2.0 + 0.01 * seed))
+        line = watch.hear(finished(bench, "relu", seed, 1.9 + 0.011 * seed))
+    assert line.startswith("  relu: 6 pairs, -4.") and "the rule needs" not in line
+    table = shown(watch)
+    assert "6 of 6" in table and "needed" not in table
+    assert "the trend is fitted when every size is in" in table
+
+
 def test_rates_are_told_as_they_come_in(bench):
     watch = TuningWatch(["baseline", "relu"], 2)
     first = finished(bench, "relu", 1_000_000, 2.0, "tuning")
     assert watch.hear(first) is None and "2.000 1/2" in shown(watch)
     second = finished(bench, "relu", 1_000_001, 2.2, "tuning")
+    (shown_now,) = watch._found["relu"].values()
     assert watch.hear(second) == "  relu at LR 0.004: 2.100"
+    assert len(shown_now) == 1, "what a live display reads from its thread does not change"
     watch.hear(finished(bench, "relu", 1_000_000, None, "tuning", lr=0.128))
     assert "diverged" in shown(watch)
 

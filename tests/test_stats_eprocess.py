@@ -16,8 +16,8 @@ from mytnano.stats.eprocess import (
     evidence,
     fewest_pairs,
     intervals,
+    largest_possible,
     log_bayes_factors,
-    most,
     running_interval,
 )
 
@@ -64,16 +64,16 @@ def test_neither_unit_nor_direction_matters_to_the_factor():
 
 def test_pairs_without_spread_give_the_largest_factor_and_zeros_the_smallest():
     for n in range(1, 20):
-        assert log_bayes_factors(np.full(n, 0.7))[-1] == pytest.approx(most(n))
+        assert log_bayes_factors(np.full(n, 0.7))[-1] == pytest.approx(largest_possible(n))
         assert log_bayes_factors(np.zeros(n))[-1] == pytest.approx(-math.log1p(n) / 2)
-        assert log_bayes_factors(sample(n))[-1] < most(n) + 1e-9
+        assert log_bayes_factors(sample(n))[-1] < largest_possible(n) + 1e-9
 
 
 def test_nothing_counts_before_the_fewest_pairs():
     logs = evidence(np.ones((2, 5)))
     assert np.isneginf(logs[:, : FEWEST - 1]).all() and np.isfinite(logs[:, FEWEST - 1 :]).all()
     assert anytime_p([1.0, 1.0]) == 1.0 and anytime_p([]) == 1.0
-    assert anytime_p(np.ones(3)) == pytest.approx(math.exp(-most(3)))
+    assert anytime_p(np.ones(3)) == pytest.approx(math.exp(-largest_possible(3)))
 
 
 def test_the_p_value_is_that_of_the_best_look_and_at_most_one():

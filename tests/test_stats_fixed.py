@@ -46,7 +46,9 @@ def test_many_pairs_are_a_sample_of_flips_that_is_always_the_same():
 def test_without_a_spread_or_pairs_there_is_no_t():
     p, interval = paired_t(np.full(8, 0.2), 0.01)
     assert p == sign_flip(np.full(8, 0.2)) == pytest.approx(2 / 2**8)
-    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert (interval.low, interval.high) == (0.2, 0.2), "the one mean that no sign flip rejects"
+    few = paired_t(np.full(7, 0.2), 0.01)[1]
+    assert (few.low, few.high) == (-math.inf, math.inf)
     assert paired_t([0.3], 0.01)[0] == paired_t([], 0.01)[0] == sign_flip(np.zeros(5)) == 1.0
     assert constant([0.1 + 0.2, 0.3]) and not constant([0.1, 0.2]) and constant([])
 

@@ -23,9 +23,25 @@ def test_a_planted_slope_is_found_and_told_in_the_effects_direction():
     assert str(found).startswith("its effect shrinks by 0.3 % a doubling of compute [0.2")
     assert str(found).endswith("3 sizes over 16x compute")
     assert "grows by" in str(trend(COMPUTE, planted(-0.3), 0.01))
-    assert "moves by +0.3" in str(trend(COMPUTE, planted(0.3, middle=0.0), 0.01))
+    assert "moves by +0." in str(trend(COMPUTE, planted(0.3, 0.0, noise=0.5, rng=2), 0.01))
     mixed = trend(COMPUTE[::-1], planted(0.3)[::-1], 0.01)
     assert mixed == found, "the order of the sizes does not matter"
+
+
+def test_an_effect_that_changes_its_sign_reverses():
+    found = trend(COMPUTE, planted(1.0, middle=-0.5), 0.01)
+    assert found.resolved and found.reverses and found.shrinks is None
+    assert str(found).startswith(
+        "its effect reverses, from -2.5 % at the least compute to +1.5 % at the most, by +1 %"
+    )
+    faded = trend(COMPUTE, planted(0.5, middle=-1.0), 0.01)  # to about zero, of unknown sign
+    assert faded.shrinks and not faded.reverses
+
+
+def test_a_trend_is_in_percent():
+    found = trend(COMPUTE, planted(10.0, middle=40.0), 0.01)
+    assert found.slope == pytest.approx(10.5, abs=0.2), "of logarithms it would be 10"
+    assert found.effects[-1] == pytest.approx(82.2, abs=0.5)
 
 
 def test_no_slope_is_not_resolved():

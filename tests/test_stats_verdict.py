@@ -83,6 +83,10 @@ def test_pairs_that_all_differ_alike_are_told_and_need_enough_pairs():
     for n, verdict in ((least - 1, "unresolved"), (least, "better"), (20, "better")):
         found = one(Pairs("x", BASELINE[:n] * 0.99, BASELINE[:n]))
         assert found.constant and found.verdict == verdict and not found.contradictory
+    for shift, verdict in ((0.99, "better"), (0.999, "equivalent")):
+        found = one(Pairs("x", BASELINE[:20] * shift, BASELINE[:20]), fixed=True)
+        assert found.constant and found.verdict == verdict
+        assert found.low == pytest.approx(found.high) == pytest.approx(100 * (shift - 1))
     assert not one(arm()).constant
 
 
@@ -197,10 +201,10 @@ def test_the_rule_holds_its_error_rate_as_a_whole():
     ("metric", "baseline", "said"),
     [
         ([1.0, 2.0], [1.0, 2.0, 3.0], "arm 'x': 2 runs against 3 of the baseline"),
-        ([1.0, math.nan, 2.0], [1.0, 2.0, 3.0], "arm 'x': nan has no percentage"),
-        ([1.0, 0.0, 2.0], [1.0, 2.0, 3.0], "arm 'x': 0 has no percentage"),
-        ([1.0, 1.0, 2.0], [1.0, -2.0, 3.0], "arm 'x': -2 has no percentage"),
-        ([1.0, 1.0, 2.0], [1.0, math.inf, 3.0], "arm 'x': inf has no percentage"),
+        ([1.0, math.nan, 2.0], [1.0, 2.0, 3.0], "arm 'x': the metric must be positive, got nan"),
+        ([1.0, 0.0, 2.0], [1.0, 2.0, 3.0], "arm 'x': the metric must be positive, got 0"),
+        ([1.0, 1.0, 2.0], [1.0, -2.0, 3.0], "arm 'x': the metric must be positive, got -2"),
+        ([1.0, 1.0, 2.0], [1.0, math.inf, 3.0], "arm 'x': the metric must be positive, got inf"),
     ],
 )
 def test_runs_that_cannot_be_judged_are_refused(metric, baseline, said):

@@ -147,7 +147,8 @@ def test_unresolved_says_what_would_have_been_found(verdict):
     _, out, _, found = verdict(rows_of(values({"relu": 0.0, "x": 0.1}, deviation=0.5)))
     row = found["arms"][0]
     assert row["verdict"] == "unresolved" and row["pairs_for_margin"] > SEEDS
-    found = f"that many find a difference of {row['detectable_percent']:.2g} % with probability 0.8"
+    size = f"{row['detectable_percent']:.2g}"
+    found = f"this many seeds would detect a difference of {size} % with probability 0.8"
     assert f"; {found}; about " in out
     assert f"about {row['pairs_for_margin']} would narrow the interval to the margin" in out
 
@@ -156,6 +157,23 @@ def test_a_real_but_small_difference_is_equivalent_and_said_to_be_real(verdict):
     _, out, _, found = verdict(rows_of(values({"relu": 0.0, "x": 0.12}, deviation=0.02)))
     assert found["arms"][0]["verdict"] == "equivalent" and found["arms"][0]["detected"] == "worse"
     assert "; the difference is real (p " in out and "but too small to matter" in out
+
+
+def test_the_column_of_seeds_has_a_name_of_its_own(verdict):
+    rows = rows_of(values())
+    renamed = [{**row, "try": row["seed"], "seed": 1} for row in rows]
+    assert words_of(verdict(renamed, "--seed", "try")[3]) == words_of(verdict(rows)[3])
+
+
+def test_a_seed_of_any_length_is_a_number(verdict):
+    rows = rows_of(values({"relu": 0.0, "x": -1.0}))
+    long = "1" + 5000 * "0"
+    rows += [
+        {"arm": arm, "seed": seed, "metric": 2.0}
+        for arm, seed in (("relu", long), ("x", f"+0{long}"))
+    ]
+    code, _, _, found = verdict(rows)
+    assert code == 0 and found["arms"][0]["pairs"] == SEEDS + 1
 
 
 def test_seeds_that_change_nothing_are_noticed(verdict):
@@ -258,6 +276,22 @@ def test_compute_becomes_a_multiplier(verdict):
     assert cheaper["difference"] < found["arms"][0]["difference"], "held against the nearest amount"
     assert "> 4x" in verdict(with_compute(1.0, effect=-20.0))[1]
     assert "< 1/4x" in verdict(with_compute(1.0, effect=20.0))[1]
+
+
+def test_an_unhealthy_amount_is_left_out_unless_arms_are_compared_there(verdict):
+    def failed(level):
+        rows = with_compute(1.0)
+        for row in rows:
+            bad = row["arm"] == "relu" and row["flops"] == 1e15 * level and row["seed"] == 3
+            row["status"] = "collapsed" if bad else ""
+        return verdict(rows)
+
+    code, out, _, found = failed(0.25)
+    assert code == 0 and len(found["baseline"]) == 4
+    assert found["arms"][0]["compute_multiplier"]["value"]["value"] > 1
+    assert "note: relu at 2.5e+14 FLOPs is left out, as seed 3 is collapsed" in out
+    code, _, err, _ = failed(1.0)
+    assert code == 2 and "the baseline relu is not healthy, as seed 3 is collapsed" in err
 
 
 def test_a_multiplier_of_a_metric_that_should_be_high(verdict):

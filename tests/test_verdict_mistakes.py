@@ -16,7 +16,10 @@ FILES = [
         GOOD.replace("arm", "model"),
         "runs.csv has no column 'arm'; it has model, seed, metric; name the right one with --arm",
     ),
-    (GOOD.replace("seed", "try"), "no column 'seed'; it has arm, try, metric; add one with"),
+    (
+        GOOD.replace("seed", "try"),
+        "no column 'seed'; it has arm, try, metric; name the right one with --seed",
+    ),
     (GOOD.replace("seed", "arm"), "runs.csv has two columns 'arm'; rename one"),
     (GOOD + "a,3\n", "line 8 of runs.csv has 2 cells, but the first line names 3 columns"),
     (GOOD + 'a,3,"2.0\n', "line 8 of runs.csv is not CSV: unexpected end of data"),
@@ -34,7 +37,7 @@ SEEDS = [
 ]
 
 METRICS = [
-    ("nan", "line 5 of runs.csv: b, seed 1: the metric is 'nan', which is not a number; mend it"),
+    ("nan", "line 5 of runs.csv: b, seed 1: the metric is 'nan', which is not a number; fix it"),
     ("", "line 5 of runs.csv: b, seed 1: the metric is '', which is not a number"),
     ("inf", "the metric is 'inf'"),
     ("high", "the metric is 'high'"),

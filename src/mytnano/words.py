@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 MISSING = "–"
 MINUS = "−"
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -31,6 +33,15 @@ def significant(value: float | None, digits: int = 3) -> str:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
     return f"{float(f'{value:.{digits}g}'):.10g}".replace("-", MINUS)
+
+
+def rounded(value: float, digits: int = 3) -> float:
+    """A number with so many significant digits, for settings that people read.
+
+    >>> rounded(0.0012345)
+    0.00123
+    """
+    return float(f"{value:.{digits}g}")
 
 
 def percent(value: float | None) -> str:
@@ -82,7 +93,20 @@ def title(text: str) -> str:
 
 def clean(text: str) -> str:
     """Text that a model wrote, with control characters made visible as U+FFFD."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return "".join(c if _is_shown(c) else "\ufffd" for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    return (
+        character.isprintable()
+        or character in "\n\t"
+        or unicodedata.category(character) == "Zs"  # isprintable() denies all but one space
+    )
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and its noun: ``1 run``, ``2 runs``, ``3 processes``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def listed(words: list[str]) -> str:

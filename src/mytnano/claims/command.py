@@ -29,14 +29,16 @@ def give_claims(
     Raises:
         UserError: there is no such claim, or nothing to run.
     """
-    run, ids = words[:1] == (RUN,), words[words[:1] == (RUN,) :]
+    run = words[:1] == (RUN,)
+    ids = words[1:] if run else words
     claims = chosen(ids)
     if run and not ids:
         raise UserError("name the claims to run, such as C13; each says what it would take")
     if run:
         from mytnano.claims.run import run_claims  # imports torch, which a listing does without
 
-        run_claims(claims, out, console, device, workers)
+        # The JSON alone goes to standard output.
+        run_claims(claims, out, Console(stderr=True) if json else console, device, workers)
     evidence = Evidence(out)
     judged = [judge(claim, evidence) for claim in claims]
     if json:
@@ -45,4 +47,4 @@ def give_claims(
         for each in judged:
             print_claim(each, evidence, console)
     else:
-        print_claims(judged, console)
+        print_claims(judged, evidence, console)

@@ -7,8 +7,7 @@ compiling itself is not counted. :mod:`mytnano.ladder.attention_cost` measures a
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -20,6 +19,7 @@ from mytnano.environment import environment
 from mytnano.errors import UserError
 from mytnano.lab.steptime import QUIET
 from mytnano.ladder import attention_cost
+from mytnano.measure.turns import clocked, in_turns
 from mytnano.training.engine import Engine
 
 WIDTHS = (128, 512)
@@ -38,7 +38,7 @@ Step = Callable[[], None]
 
 
 def measure_costs(precision: str, device: str) -> dict[str, Any]:
-    """Everything; a few minutes on two cores.
+    """Time all costs that the claims need; it takes a few minutes on two cores.
 
     Raises:
         UserError: the machine does something else.
@@ -85,17 +85,20 @@ def _speeds(
     """Width -> speed of ``after`` over that of ``before``: median and extremes of the rounds."""
     found = {}
     for width in WIDTHS:
-        base = sized(width, 1024, CONTEXT, precision, device)
+        base = of_width(width, 1024, CONTEXT, precision, device)
         steps = {name: stepper(change(name, base), TOKENS) for name in (before, after)}
         times = interleaved(steps)
         ratios = [a / b for a, b in zip(times[before], times[after], strict=True)]
-        found[str(width)] = {
-            "median": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
-        }  # fmt: skip
+        found[str(width)] = median_and_ends(ratios)
     return found
 
 
-def sized(width: int, vocabulary: int, context: int, precision: str, device: str) -> RunConfig:
+def median_and_ends(values: Sequence[float]) -> dict[str, float]:
+    """``median``, ``low`` and ``high``."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def of_width(width: int, vocabulary: int, context: int, precision: str, device: str) -> RunConfig:
     """Four blocks of the baseline's kind."""
     model = ModelConfig.model_validate(
         {
@@ -118,9 +121,11 @@ def tokenizer(precision: str, device: str) -> dict[str, float]:
     def seconds(vocabulary: int) -> tuple[float, float]:
         steps = {
             "bytes": stepper(
-                sized(128, 256, LOGGED_TEXT, precision, device), windows * LOGGED_TEXT
+                of_width(128, 256, LOGGED_TEXT, precision, device), windows * LOGGED_TEXT
             ),
-            "tokens": stepper(sized(128, vocabulary, tokens, precision, device), windows * tokens),
+            "tokens": stepper(
+                of_width(128, vocabulary, tokens, precision, device), windows * tokens
+            ),
         }
         found = interleaved(steps)
         return statistics.median(found["bytes"]), statistics.median(found["tokens"])
@@ -153,11 +158,9 @@ def stepper(config: RunConfig, tokens: int) -> Step:
 
 def interleaved(steps: Mapping[object, Step]) -> dict[object, list[float]]:
     """Seconds of a step of each in every round, taken in turns."""
-    times: dict[object, list[float]] = {name: [] for name in steps}
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            for _ in range(3):
-                step()
-            times[name].append((time.perf_counter() - started) / 3)
-    return times
+
+    def of_one(step: Step) -> Callable[[], float]:
+        three = clocked(lambda: [step() for _ in range(3)])
+        return lambda: three() / 3
+
+    return in_turns({name: of_one(step) for name, step in steps.items()}, ROUNDS, warm=0)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
-from mytnano.claims.costs import check_quiet, sized
+from mytnano.claims.costs import check_quiet, median_and_ends, of_width
 from mytnano.environment import environment
 from mytnano.inference.generate import read_next, read_whole
+from mytnano.measure.turns import in_turns
 from mytnano.model.cache import Cache, kv_bytes_per_token
 from mytnano.model.init import initialise
 from mytnano.model.transformer import Transformer
@@ -46,11 +48,10 @@ def measure_decoding(device: str) -> dict[str, Any]:
     rows = []
     for texts, positions in CONDITIONS:
         models = {name: untrained(heads, positions, device) for name, heads in KV_HEADS.items()}
-        times: dict[str, list[float]] = {name: [] for name in models}
-        for _ in range(ROUNDS + 1):
-            for name, model in models.items():
-                times[name].append(seconds(model, texts, positions))
-        times = {name: taken[1:] for name, taken in times.items()}  # the first round warms up
+        times = in_turns(
+            {name: partial(seconds, model, texts, positions) for name, model in models.items()},
+            ROUNDS,
+        )
         for name, taken in times.items():
             ratios = [a / b for a, b in zip(times["mha"], taken, strict=True)]
             rows.append(
@@ -60,11 +61,7 @@ def measure_decoding(device: str) -> dict[str, Any]:
                     "positions": positions,
                     "kv_bytes_per_token": kv_bytes_per_token(models[name].config),
                     "tokens_per_second": texts * TOKENS / statistics.median(taken),
-                    "speed_up": {
-                        "median": statistics.median(ratios),
-                        "low": min(ratios),
-                        "high": max(ratios),
-                    },
+                    "speed_up": median_and_ends(ratios),
                 }
             )
     return {
@@ -78,7 +75,7 @@ def measure_decoding(device: str) -> dict[str, Any]:
 
 def untrained(kv_heads: int, positions: int, device: str) -> Transformer:
     """A model of the log's size with so many key and value heads."""
-    config = sized(WIDTH, VOCABULARY, positions, "fp32", device).model
+    config = of_width(WIDTH, VOCABULARY, positions, "fp32", device).model
     model = Transformer(config.but(heads=HEADS, kv_heads=kv_heads))
     initialise(model, seed=0)
     return model.eval().to(device)

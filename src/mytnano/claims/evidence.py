@@ -1,6 +1,7 @@
 """Evidence files: what ablations and measurements found, as shipped or as run here.
 
-A file in the user's own folder goes before the shipped one of the same name. What is in them:
+A file in the user's own folder goes before the shipped one of the same name, unless it answers
+another question or was made by code with other numbers. What is in them:
 :mod:`mytnano.claims.gather`, :mod:`mytnano.claims.costs`, :mod:`mytnano.claims.rates`.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mytnano.claims.ledger import question_hash
-from mytnano.config import SEMANTICS
+from mytnano.config import semantics
 from mytnano.errors import UserError
 
 FILE = "evidence.json"
@@ -40,10 +41,17 @@ class Evidence:
         Raises:
             UserError: one's own file is damaged.
         """
-        content = self._own(name)
-        if content is None and (file := self.shipped / f"{name}.json").is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
+        if (content := self.current_own(name)) is not None:
+            return content
+        if not (file := self.shipped / f"{name}.json").is_file():
+            return None
+        content = json.loads(file.read_text(encoding="utf-8"))
         return content if content and _is_current(name, content) else None
+
+    def current_own(self, name: str) -> dict[str, Any] | None:
+        """The content of one's own file, if it is what would be run today; see ``[name]``."""
+        content = self._own(name)
+        return content if content is not None and _is_current(name, content) else None
 
     def _own(self, name: str) -> dict[str, Any] | None:
         if self.own is None or not (path := self.own / name / FILE).exists():
@@ -53,14 +61,23 @@ class Evidence:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise UserError(f"{path} is damaged: delete it and run the claim again")
+            raise damaged(str(path))
         return content
 
     def source(self, name: str) -> str:
         """Where the content comes from: a path of one's own, or the package's file."""
-        if self.own is not None and (path := self.own / name / FILE).exists():
-            return str(path)
+        if self.own is not None and self.current_own(name) is not None:
+            return str(self.own / name / FILE)
         return f"src/mytnano/claims/evidence/{name}.json"
+
+    def note(self, name: str) -> str:
+        """Why one's own file is not used; empty if it is, or if there is none."""
+        if self._own(name) is None or self.current_own(name) is not None:
+            return ""
+        return (
+            f"{self.own / name / FILE} answers another version of the question, so "  # type: ignore[operator]
+            f"{'the shipped evidence is used' if self[name] else 'it is not used'}"
+        )
 
     def names(self) -> list[str]:
         """Every ablation and measurement with evidence."""
@@ -71,9 +88,15 @@ class Evidence:
         return sorted(found)
 
 
+def damaged(source: str) -> UserError:
+    """The error for an evidence file that is not whole."""
+    return UserError(f"{source} is damaged: delete it and run the claim again")
+
+
 def _is_current(name: str, content: dict[str, Any]) -> bool:
     """Whether evidence is of the question as it is asked now, and of code with these numbers."""
     if name in TRAINED:
-        return content.get("environment", {}).get("semantics") == SEMANTICS
+        made = content.get("environment", {})
+        return made.get("semantics") == semantics(made.get("precision", "fp32"))
     asked = question_hash(name)
     return content.get("question_hash", asked) == asked

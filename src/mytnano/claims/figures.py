@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mytnano.claims.findings import Finding, stated
+from mytnano.claims.ledger import Finding, stated
 
 SOURCE = "src/mytnano/claims/log.yaml"
 ROUNDING = 0.00011
@@ -62,11 +62,12 @@ def losses_share_a_unit() -> Finding:
     single, five = math.log(2), math.log(2**5)
     per_byte = {8 * single / math.log(2), 8 / 5 * five / math.log(2)}
     same = max(per_byte) - min(per_byte) < 1e-9
+    size = "the same 8 bits a byte" if same else "8 bits a byte"
     return stated(
         math.isclose(single, five),
         f"the same distribution over texts of even bits costs {single:.3f} nats a token in tokens "
-        f"of one bit and {five:.3f} in tokens of five, and {'the same ' * same}8 bits a byte in "
-        "both: a loss per token has its vocabulary's unit",
+        f"of one bit and {five:.3f} in tokens of five, and {size} in both: a loss per token has "
+        "its vocabulary's unit",
         SOURCE,
     )
 

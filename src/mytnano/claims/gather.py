@@ -11,7 +11,7 @@ from typing import Any
 from mytnano.claims.evidence import FILE
 from mytnano.claims.ledger import question_hash
 from mytnano.files import atomic_write_json
-from mytnano.lab.document import ANSWER
+from mytnano.lab.folder import ANSWER
 from mytnano.runs.store import finished_runs
 
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mytnano.claims import figures, measured
-from mytnano.claims.evidence import Evidence
-from mytnano.claims.findings import Finding
-from mytnano.claims.ledger import Claim, Part
+from mytnano.claims.evidence import Evidence, damaged
+from mytnano.claims.ledger import Claim, Finding, Part
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,16 @@ def found(part: Part, evidence: Evidence) -> Finding:
     answer = evidence[part.ablation]
     if answer is None:
         return Finding("missing", measured.not_run([part.ablation]))
-    arm = next(each for each in answer["arms"] if each["name"] == part.arm)
+    source = evidence.source(part.ablation)
+    try:
+        (arm,) = (each for each in answer["arms"] if each["name"] == part.arm)
+        verdict, sentence = arm["verdict"], arm["sentence"]
+    except (LookupError, TypeError, ValueError):
+        raise damaged(source) from None
     state = (
-        "holds" if arm["verdict"] in part.holds
-        else "refuted" if arm["verdict"] in part.refutes
-        else "open"
+        "holds" if verdict in part.holds else "refuted" if verdict in part.refutes else "open"
     )  # fmt: skip
-    return Finding(state, arm["sentence"], evidence.source(part.ablation))
+    return Finding(state, sentence, source)
 
 
 def run_check(name: str, evidence: Evidence) -> Finding:

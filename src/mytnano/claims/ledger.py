@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, Self
 
@@ -16,6 +17,25 @@ from mytnano.errors import UserError
 from mytnano.stats.verdict import VERDICTS
 
 VERDICT_WORDS = ("holds", "refuted", "partly", "unresolved", "not run")
+
+State = Literal["holds", "refuted", "open", "missing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The state of a condition, in a sentence, with the file that it rests on.
+
+    ``open`` was looked at without a decision; ``missing`` has not been run.
+    """
+
+    state: State
+    sentence: str
+    source: str = ""
+
+
+def stated(holds: bool, sentence: str, source: str = "") -> Finding:
+    """A condition that was decided."""
+    return Finding("holds" if holds else "refuted", sentence, source)
 
 
 class Part(Frozen):

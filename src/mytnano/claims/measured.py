@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mytnano.claims.evidence import Evidence
+from mytnano.claims.evidence import Evidence, damaged
 from mytnano.claims.figures import log
-from mytnano.claims.findings import Finding, stated
-from mytnano.claims.ledger import planned_minutes
+from mytnano.claims.ledger import Finding, planned_minutes, stated
 from mytnano.stats.verdict import UNFIT
 
 CLOSE_TO_COUNT = 0.02
@@ -49,7 +48,10 @@ def rests_on(*names: str) -> Callable[[Callable[..., Finding]], Check]:
             found = {name: evidence[name] for name in names}
             if lacking := [name for name, content in found.items() if content is None]:
                 return Finding("missing", not_run(lacking))
-            finding = check(*found.values())
+            try:
+                finding = check(*found.values())
+            except (LookupError, TypeError, ValueError):
+                raise damaged(" or ".join(map(evidence.source, names))) from None
             return dataclasses.replace(finding, source=evidence.source(names[0]))
 
         return looked

@@ -12,18 +12,17 @@ from typing import Any
 from rich.console import Console
 
 from mytnano.config import DataConfig
-from mytnano.environment import choose_device, count_workers, environment, one_thread_if
+from mytnano.environment import choose_device, environment
 from mytnano.errors import UserError
 from mytnano.lab.answer import pairs_of, unfit_seeds
-from mytnano.lab.cells import Bench
+from mytnano.lab.cells import Runner, each_with, runner_at
+from mytnano.lab.folder import settled_precision
 from mytnano.lab.plan import Arm, make_plan
-from mytnano.lab.run import settled_precision
 from mytnano.lab.spec import Spec, read_spec
 from mytnano.ladder.cells import Where
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import finished_runs
 from mytnano.stats.verdict import Rule, judge
-from mytnano.training.precision import tokens_per_second
 from mytnano.verdicts import words
 
 LOGGED = (1e-5, 2e-5, 3e-4)
@@ -46,30 +45,20 @@ def measure_rates(
     spec = read_spec(QUESTION)
     data = DataConfig(corpus=spec.corpus, split=spec.split)
     with folder_lock(folder):
-        precision = settled_precision(folder, device)
-        where = Where(data, folder, precision, device)
-        speed = tokens_per_second(precision, device, 1)
-        bench = Bench(where, count_workers(workers, device), speed, console)
-        with one_thread_if(bench.workers == 0 and device == "cpu"):
-            return _measured(spec, bench) | {"environment": environment(device, precision)}
+        where = Where(data, folder, settled_precision(folder, device), device)
+        with runner_at(where, workers, console) as runner:
+            return _measured(spec, runner) | {"environment": environment(device, where.precision)}
 
 
-def _measured(spec: Spec, bench: Bench) -> dict[str, Any]:
-    where = bench.where
+def _measured(spec: Spec, runner: Runner) -> dict[str, Any]:
+    where = runner.where
     design = make_plan(spec, where).baseline.config
     tuned = Arm("tuned", design)
 
-    rate = bench.tune((tuned,), spec.tuning_seeds, spec.margin)["tuned"]
+    rate = runner.tune((tuned,), spec.tuning_seeds, spec.margin)["tuned"]
     arms = {tuned: rate.lr} | {Arm(f"lr-{lr:g}", design): lr for lr in LOGGED}
-    jobs = {
-        (arm.name, seed): bench.job(arm, lr, seed, "confirmed")
-        for arm, lr in arms.items()
-        for seed in range(SEEDS)
-    }
-    results = bench.train(list(jobs.values()))
-    runs: dict[str, dict[int, dict[str, Any]]] = {arm.name: {} for arm in arms}
-    for (name, seed), job in jobs.items():
-        runs[name][seed] = results[job.name]
+    lrs = {arm.name: lr for arm, lr in arms.items()}
+    runs = runner.confirm(each_with(list(arms), range(SEEDS)), lrs, "confirmed")
     if unfit := unfit_seeds(runs["tuned"]):
         raise UserError(f"the design at its tuned rate is {unfit}: nothing can be held against it")
     rule = Rule(alpha=spec.alpha, margin=spec.margin)

@@ -55,7 +55,7 @@ def made(folder: Path, name: str) -> bool:
     """
     if not (folder / FILE).exists():
         return False
-    if Evidence(folder.parent)[name] is None:
+    if Evidence(folder.parent).current_own(name) is None:
         raise UserError(
             f"{folder} answers '{name}' as it was asked by another version: give another --out"
         )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mytnano.claims.evidence import Evidence
-from mytnano.claims.judge import Judged, score
+from mytnano.claims.judge import Judged, needed, score
 from mytnano.claims.ledger import VERDICT_WORDS
 from mytnano.terminal import tell
 
@@ -39,6 +39,7 @@ def as_json(judged: Sequence[Judged], evidence: Evidence) -> list[dict[str, Any]
                 for part, finding in zip(each.claim.parts, each.findings, strict=True)
             ],
             "run_minutes": minutes(each, evidence),
+            "notes": notes(each, evidence),
         }
         for each in judged
     ]
@@ -51,7 +52,7 @@ def minutes(judged: Judged, evidence: Evidence) -> float | None:
     return sum(spent) if spent else None
 
 
-def print_claims(judged: Sequence[Judged], console: Console) -> None:
+def print_claims(judged: Sequence[Judged], evidence: Evidence, console: Console) -> None:
     """A row a claim, and how our predictions fared."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("claim", "the log says", "verdict", "predicted"):
@@ -61,6 +62,13 @@ def print_claims(judged: Sequence[Judged], console: Console) -> None:
         table.add_row(each.claim.id, each.claim.says, verdict, each.claim.predict or "")
     console.print(table)
     console.print(summary(judged), highlight=False, soft_wrap=True)
+    for note in dict.fromkeys(note for each in judged for note in notes(each, evidence)):
+        tell(console, f"note: {note}")
+
+
+def notes(judged: Judged, evidence: Evidence) -> list[str]:
+    """On one's own evidence for a claim that is not used."""
+    return [note for name in needed(judged.claim) if (note := evidence.note(name))]
 
 
 def summary(judged: Sequence[Judged]) -> str:
@@ -96,6 +104,7 @@ def print_claim(judged: Judged, evidence: Evidence, console: Console) -> None:
         lines.append(f"predicted: {claim.predict}, with probability {claim.p:g}{came}")
     lines += [f"  [{MARKS[each.state]}] {each.sentence}" for each in judged.findings]
     lines += [f"evidence: {source}" for source in judged.sources]
+    lines += [f"note: {note}" for note in notes(judged, evidence)]
     spent = minutes(judged, evidence)
     if spent:
         lines.append(f"runs: {spent:.0f} minutes by the clock, added up")

@@ -13,11 +13,14 @@ from mytnano.cli.shared import Device, Fleet, PlanOnly, Workers, split_names, te
 
 def ablate(
     question: Annotated[
-        str | None, typer.Argument(help="A YAML file or a built-in question; none lists those.")
+        str | None,
+        typer.Argument(
+            metavar="QUESTION", help="A YAML file or a built-in question; none lists those."
+        ),
     ] = None,
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=VALUE", help="Replace fields of it, such as seeds=40."),
+        typer.Argument(metavar="NAME=VALUE", help="Replace fields of it, such as seeds=40."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -31,6 +34,10 @@ def ablate(
         typer.Option("--time", help="Time a step of each design too; only on an idle machine."),
     ] = False,
     plan: PlanOnly = False,
+    show: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Print the answer in a folder; train nothing."),
+    ] = None,
 ) -> None:
     """Answer a design question: better, worse, equivalent or unresolved, with an interval.
 
@@ -42,6 +49,11 @@ def ablate(
     from mytnano.lab.spec import builtin_names, overrides, read_spec
 
     console = Console()
+    if show is not None:
+        from mytnano.lab.show import print_stored
+
+        print_stored(show, console)
+        return
     if question is None:
         for name in builtin_names():
             tell(console, f"{name}: {read_spec(name).question}")
@@ -68,7 +80,10 @@ def claims(
         bool, typer.Option("--json", help="Everything that is known, as JSON.")
     ] = False,
     out: Annotated[
-        Path, typer.Option(help="Folder of your own evidence, which goes before ours.")
+        Path,
+        typer.Option(
+            help="Folder with your own evidence; it takes precedence over the shipped evidence."
+        ),
     ] = Path("out/claims"),
     device: Device = "auto",
     workers: Workers = None,
@@ -84,7 +99,9 @@ def claims(
 
 
 def verdict(
-    results: Annotated[Path, typer.Argument(help="CSV file with columns arm, seed and metric.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="CSV file with columns arm, seed and metric.")
+    ],
     baseline: Annotated[
         str | None, typer.Option(help="Arm to compare with; default: 'baseline', or the first.")
     ] = None,
@@ -93,6 +110,7 @@ def verdict(
     ] = None,
     metric: Annotated[str, typer.Option(help="Column of the metric.")] = "metric",
     arm: Annotated[str, typer.Option(help="Column that names the arm.")] = "arm",
+    seed: Annotated[str, typer.Option(help="Column with the seed.")] = "seed",
     margin: Annotated[
         float,
         typer.Option(help="Largest difference, in percent of the baseline, that you would ignore."),
@@ -116,4 +134,4 @@ def verdict(
 
     rule = Rule(alpha=alpha, margin=margin, higher_is_better=higher_is_better, fixed=fixed)
     arms = split_names(compare or [])
-    give_verdicts(Request(results, rule, baseline, arms, metric, arm, json), Console())
+    give_verdicts(Request(results, rule, baseline, arms, metric, arm, seed, json), Console())

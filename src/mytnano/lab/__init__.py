@@ -1,7 +1,7 @@
 """The lab: a design question becomes a controlled ablation, and the answer a verdict.
 
     from mytnano.lab import ablate
-    answer = ablate({"arms": {"swiglu": {"ffn": "swiglu", "ffn_width": 168}}}, "out/swiglu")
+    answer = ablate({"arms": {"swiglu": {"ffn": "swiglu", "ffn_width": 171}}}, "out/swiglu")
     print(answer.sentences[0])
 
 is the whole of what ``mytnano ablate`` does; see :mod:`mytnano.lab.spec` for what may be asked.

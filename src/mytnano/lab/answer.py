@@ -19,7 +19,7 @@ from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.spec import ALL, INTERACTION
 from mytnano.lab.steptime import Times
 from mytnano.lab.tuning import Rate
-from mytnano.stats.differences import Pairs, percent
+from mytnano.stats.differences import Array, Pairs, percent
 from mytnano.stats.trend import Trend
 from mytnano.stats.verdict import UNFIT, Verdict, judge
 from mytnano.verdicts import words
@@ -58,7 +58,8 @@ class Answer:
         rates: learning rate and certificate of each arm.
         runs: the confirmed runs.
         verdicts: one an arm, in the question's order.
-        environment: hardware, versions, commit and date.
+        environments: hardware, versions, commit and date of its runs; several if a folder was
+            continued elsewhere.
         interaction: on what all arms do beyond their sum, where the question asks for it.
         curve: the baseline at other amounts of compute, where asked for.
         sizes: the other sizes of the baseline, by label, where asked for.
@@ -71,7 +72,7 @@ class Answer:
     rates: Mapping[str, Rate]
     runs: Runs
     verdicts: tuple[Verdict, ...]
-    environment: dict[str, Any]
+    environments: tuple[dict[str, Any], ...]
     interaction: Verdict | None = None
     curve: Curve | None = None
     sizes: Mapping[str, Sized] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Answer:
         each arm."""
         still = [v.name for v in self.verdicts if v.verdict == "unresolved"]
         beyond = self.interaction
-        if beyond is None or beyond.verdict in UNFIT:  # whose sum more seeds would not mend
+        if beyond is None or beyond.verdict in UNFIT:  # whose sum more seeds would not fix
             return still
         if still or beyond.verdict == "unresolved":
             return [arm.name for arm in self.plan.arms]
@@ -123,7 +124,8 @@ class Answer:
         if self.interaction is None:
             return ""
         parts = " + ".join(arm.name for arm in self.plan.arms if arm.name != ALL)
-        return words.interaction(self.interaction, ALL, parts, self.plan.spec.rule)
+        said = words.interaction(self.interaction, ALL, parts, self.plan.spec.rule)
+        return f"{said} ({'; '.join(self.fairness(*self.plan.arms))})"
 
     def worth(self, verdict: Verdict) -> words.Worth | None:
         """The effect as a compute multiplier; None where it was not asked for or is not known."""
@@ -165,25 +167,33 @@ class Answer:
             f"not trained: {took}"
         )
 
-    def fairness(self, arm: Arm) -> list[str]:
-        """What was matched, and whether the learning rates are fair."""
+    def fairness(self, *arms: Arm) -> list[str]:
+        """What was matched, and whether the learning rates are fair: of one arm, or of several."""
         base = self.plan.baseline
+        flops = max(abs(arm.flops / base.flops - 1) for arm in arms)
+        size = max(abs(arm.parameters / base.parameters - 1) for arm in arms)
         matched = {
-            "flops": f"FLOPs matched to {abs(arm.flops / base.flops - 1):.1%}",
-            "parameters": f"parameters matched to {abs(arm.parameters / base.parameters - 1):.1%}",
+            "flops": f"FLOPs matched to {flops:.1%}",
+            "parameters": f"parameters matched to {size:.1%}",
             "bytes": "bytes matched",
         }[self.plan.spec.match]
         unfair = [
             f"{name}: {self.rates[name].reason}"
-            for name in (base.name, arm.name)
+            for name in (base.name, *(arm.name for arm in arms))
             if not self.rates[name].fair
         ]
-        lr = "LR fair" if not unfair else f"LR not certified, {', '.join(unfair)}"
-        sized = [
-            each for each in arm.others if each.startswith("model.") and "own_code" not in each
-        ]
-        joint = [f"a joint change of {len(arm.factors)}"] if len(arm.factors) > 1 else []
-        return [matched, lr, *joint, *(f"with {', '.join(sized)}" for _ in sized[:1])]
+        said = [matched, f"LR not certified, {', '.join(unfair)}" if unfair else "LR fair"]
+        if len(arms) == 1 and len(arms[0].factors) > 1:
+            said.append(f"a joint change of {len(arms[0].factors)}")
+        followed = dict.fromkeys(
+            each
+            for arm in arms
+            for each in arm.others
+            if each.startswith("model.") and "own_code" not in each
+        )
+        if followed:
+            said.append(f"with {', '.join(followed)}")
+        return said
 
     def as_predicted(self, name: str) -> bool | None:
         """Whether an arm's verdict is the one that was predicted; None without a prediction."""
@@ -194,14 +204,28 @@ class Answer:
 
 
 def answer(
-    plan: Plan, rates: Mapping[str, Rate], runs: Runs, environment: dict[str, Any]
+    plan: Plan,
+    rates: Mapping[str, Rate],
+    runs: Runs,
+    environments: tuple[dict[str, Any], ...],
+    times: Times | None = None,
 ) -> Answer:
     """Judge the confirmed runs that there are."""
+    found = judge(judged_pairs(plan, runs), plan.spec.rule)
+    beyond = found.pop() if plan.interaction else None
+    return Answer(plan, rates, runs, tuple(found), environments, beyond, times=times)
+
+
+def judged_pairs(plan: Plan, runs: Runs) -> list[Pairs]:
+    """Of every arm, and last of the interaction where that is judged."""
     pairs = [pairs_of(arm.name, runs[arm.name], runs[plan.baseline.name]) for arm in plan.arms]
-    if not plan.interaction:
-        return Answer(plan, rates, runs, tuple(judge(pairs, plan.spec.rule)), environment)
-    *found, beyond = judge([*pairs, _beyond_the_sum(pairs)], plan.spec.rule)
-    return Answer(plan, rates, runs, tuple(found), environment, beyond)
+    return [*pairs, _beyond_the_sum(pairs)] if plan.interaction else pairs
+
+
+def differences(found: Answer, name: str) -> Array:
+    """``100 ln(arm / baseline)`` of an arm or the interaction, seed by seed; empty if unfit."""
+    (pairs,) = (each for each in judged_pairs(found.plan, found.runs) if each.name == name)
+    return np.zeros(0) if pairs.status else pairs.differences()
 
 
 def pairs_of(
@@ -254,5 +278,4 @@ def unfit_seeds(runs: Mapping[int, dict[str, Any]]) -> str:
 
 def differences_percent(found: Answer, name: str) -> list[float]:
     """Each paired seed's difference of an arm, in percent of the baseline; empty if unfit."""
-    pairs = pairs_of(name, found.runs[name], found.runs[found.plan.baseline.name])
-    return [] if pairs.status else [percent(float(d)) for d in pairs.differences()]
+    return [percent(float(d)) for d in differences(found, name)]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
-from mytnano.errors import UserError
+from mytnano.environment import count_workers, one_thread_if
+from mytnano.errors import RunFailed
+from mytnano.lab.folder import note_conditions
 from mytnano.lab.live import TuningWatch, Watch
 from mytnano.lab.plan import Arm, Plan
-from mytnano.lab.tuning import Key, Rate, grid_rate, tune_rates
+from mytnano.lab.tuning import Key, Rate, tune_rates
 from mytnano.ladder.cells import Where, labelled_job, work
 from mytnano.ladder.fleets import run_jobs
-from mytnano.runs.jobs import Event, Job
+from mytnano.ladder.tune import grid_rate
+from mytnano.runs.jobs import Event, Finished, Job
 from mytnano.runs.progress import progress_display
 from mytnano.terminal import tell
+from mytnano.training.precision import tokens_per_second
 
 TUNING = "tuning"
 """Group of the runs that choose rates; they score no test text."""
@@ -27,8 +32,8 @@ Results = dict[str, dict[int, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all runs of a question share.
+class Runner:
+    """What all runs of a question share, and what trains them.
 
     Attributes:
         where: text, machine and output folder.
@@ -36,6 +41,7 @@ class Bench:
         speed: the machine's tokens/s on :data:`~mytnano.training.precision.PROBE`.
         console: where to print.
         size: label of another size of the baseline; it begins the names of runs.
+        trained: names of the runs that this command has made, so none that was finished before.
     """
 
     where: Where
@@ -43,6 +49,7 @@ class Bench:
     speed: float
     console: Console
     size: str = ""
+    trained: set[str] = field(default_factory=set)
 
     def train(self, jobs: Sequence[Job], watch: Watch | None = None) -> dict[str, dict[str, Any]]:
         """Job name -> result; finished runs are not repeated.
@@ -51,7 +58,7 @@ class Bench:
             watch: shows what the runs mean as they finish.
 
         Raises:
-            UserError: a run failed; what was finished stays.
+            RunFailed: a run failed; what was finished stays.
         """
         groups = [[job] for job in jobs]
         below = watch.table if watch else None
@@ -59,6 +66,10 @@ class Bench:
 
             def hear(event: Event) -> None:
                 show(event)
+                if isinstance(event, Finished) and not event.reused:
+                    if not self.trained:
+                        note_conditions(self.where)
+                    self.trained.add(event.job.name)
                 if watch and (line := watch.hear(event)) and not self.console.is_interactive:
                     tell(self.console, line)
 
@@ -66,7 +77,7 @@ class Bench:
                 watch.tracker = show.tracker
             summary = run_jobs(groups, work, self.workers, 1, hear)
         if summary.failed:
-            raise UserError(f"{summary.failed[0].sentence}; without it nothing can be answered")
+            raise RunFailed(f"{summary.failed[0].sentence}; without it nothing can be answered")
         return summary.results
 
     def job(self, arm: Arm, lr: float, seed: int, group: str) -> Job:
@@ -83,24 +94,21 @@ class Bench:
 
     def confirm(
         self,
-        arms: Sequence[Arm],
+        wanted: Sequence[tuple[Arm, int]],
         rates: Mapping[str, float],
-        seeds: Sequence[int],
         group: str,
         watch: Watch | None = None,
     ) -> Results:
-        """Train every arm with every seed at its rate.
+        """Train arms with seeds, each at the arm's rate.
 
         Raises:
-            UserError: a run failed; what was finished stays.
+            RunFailed: a run failed; what was finished stays.
         """
         jobs = {
-            (arm.name, seed): self.job(arm, rates[arm.name], seed, group)
-            for seed in seeds
-            for arm in arms
+            (arm.name, seed): self.job(arm, rates[arm.name], seed, group) for arm, seed in wanted
         }
         found = self.train(list(jobs.values()), watch)
-        results: Results = {arm.name: {} for arm in arms}
+        results: Results = {arm.name: {} for arm, _ in wanted}
         for (name, seed), job in jobs.items():
             results[name][seed] = found[job.name]
         return results
@@ -126,3 +134,17 @@ class Bench:
             return {key: math.inf if bpb is None else bpb for key, bpb in scores.items()}
 
         return tune_rates(arms, seeds, margin, measure)
+
+
+@contextlib.contextmanager
+def runner_at(where: Where, workers: int | None, console: Console) -> Iterator[Runner]:
+    """What trains runs at a place; on one thread where this process is the worker."""
+    speed = tokens_per_second(where.precision, where.device, 1)
+    count = count_workers(workers, where.device, where.fleet)
+    with one_thread_if((count == 0 or where.fleet) and where.device == "cpu"):
+        yield Runner(where, count, speed, console)
+
+
+def each_with(arms: Sequence[Arm], seeds: Sequence[int]) -> list[tuple[Arm, int]]:
+    """Every arm with every seed, seed by seed."""
+    return [(arm, seed) for seed in seeds for arm in arms]

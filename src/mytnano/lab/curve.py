@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mytnano.designs.rates import BYTES_EXPONENT
-from mytnano.lab.cells import Bench, Results
+from mytnano.lab.cells import Results, Runner, each_with
 from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.tuning import Rate
 from mytnano.stats.multiplier import compute_multiplier, loss_at
 from mytnano.stats.verdict import Verdict
 from mytnano.verdicts.words import Worth
+from mytnano.words import rounded
 
 FACTORS = (0.25, 0.5, 2.0, 4.0)
 """Times the baseline's training text; the confirmed runs are the amount between."""
@@ -35,6 +36,8 @@ class Level:
     Attributes:
         factor: times its training text. flops: counted, of a run.
         bpb: geometric mean over the seeds. scores: of each seed. lr: peak rate.
+        lr_fair: whether the rate is certified; None if it was carried over and not tuned here.
+        lr_reason: why it is not.
     """
 
     factor: float
@@ -42,6 +45,8 @@ class Level:
     bpb: float
     scores: tuple[float, ...]
     lr: float
+    lr_fair: bool | None = None
+    lr_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,26 +97,28 @@ class Curve:
         return [level.bpb for level in self.levels]
 
 
-def measure_curve(plan: Plan, rates: Mapping[str, Rate], runs: Results, bench: Bench) -> Curve:
+def measure_curve(plan: Plan, rates: Mapping[str, Rate], runs: Results, runner: Runner) -> Curve:
     """Train the baseline at the other amounts; finished runs are not repeated.
 
     Args:
         rates, runs: of the question; the baseline's are used.
 
     Raises:
-        UserError: a run failed.
+        RunFailed: a run failed.
     """
     base, spec = plan.baseline, plan.spec
     arms = {factor: at(base, factor) for factor in FACTORS}
     tuned = spec.multiplier == "tuned"
+    own: dict[str, Rate] = {base.name: rates[base.name]}
     if tuned:
-        own = bench.tune(tuple(arms.values()), spec.tuning_seeds, spec.margin)
+        own |= runner.tune(tuple(arms.values()), spec.tuning_seeds, spec.margin)
         lrs = {arm.name: own[arm.name].lr for arm in arms.values()}
     else:
         lrs = {arm.name: carried(rates[base.name].lr, factor) for factor, arm in arms.items()}
     seeds = sorted(runs[base.name])[:SEEDS]
-    found = bench.confirm(list(arms.values()), lrs, seeds, "curve")
-    levels, notes = [_level(1.0, base, rates[base.name].lr, runs[base.name], seeds)], []
+    found = runner.confirm(each_with(list(arms.values()), seeds), lrs, "curve")
+    level = _level(1.0, base, rates[base.name].lr, runs[base.name], seeds)
+    levels, notes = [_certified(level, rates[base.name])], []
     for factor, arm in arms.items():
         status = next(
             (r["status"] for r in found[arm.name].values() if r["status"] != "healthy"), ""
@@ -119,7 +126,13 @@ def measure_curve(plan: Plan, rates: Mapping[str, Rate], runs: Results, bench: B
         if status:
             notes.append(f"the baseline at {factor:g}x compute is {status} and left out")
         else:
-            levels.append(_level(factor, arm, lrs[arm.name], found[arm.name], seeds))
+            level = _level(factor, arm, lrs[arm.name], found[arm.name], seeds)
+            levels.append(_certified(level, own.get(arm.name)))
+            if levels[-1].lr_fair is False:
+                notes.append(
+                    f"the LR of the baseline at {factor:g}x compute is not certified: "
+                    f"{levels[-1].lr_reason}"
+                )
     return Curve(tuple(sorted(levels, key=lambda level: level.flops)), tuned, tuple(notes))
 
 
@@ -132,7 +145,12 @@ def at(base: Arm, factor: float) -> Arm:
 
 def carried(lr: float, factor: float) -> float:
     """A rate at so many times the text, by the written rule; three significant digits."""
-    return float(f"{lr * factor**BYTES_EXPONENT:.3g}")
+    return rounded(lr * factor**BYTES_EXPONENT)
+
+
+def _certified(level: Level, rate: Rate | None) -> Level:
+    """The level with the certificate of its rate, if that was tuned."""
+    return replace(level, lr_fair=rate.fair, lr_reason=rate.reason) if rate else level
 
 
 def _level(

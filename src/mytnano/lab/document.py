@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mytnano.files import atomic_write_json
 from mytnano.lab.answer import Answer, Sized, differences_percent
 from mytnano.lab.plan import Arm
 from mytnano.lab.tuning import Rate
 from mytnano.verdicts import words
 
-ANSWER = "answer.json"
-
-
-def write_json(found: Answer, out: Path) -> None:
-    """Write ``answer.json``; raises UserError where the disk is full."""
-    atomic_write_json(out / ANSWER, as_json(found))
-
 
 def as_json(found: Answer) -> dict[str, Any]:
-    """Everything but the runs, as plain values; what was not asked for is left out."""
+    """Everything but the runs, as plain values; what was not asked for is left out.
+
+    ``environment`` is that of the first runs; ``environments`` are all, where there are several.
+    """
     spec = found.plan.spec
     content = {
         "question": spec.question,
@@ -33,7 +27,8 @@ def as_json(found: Answer) -> dict[str, Any]:
         "match": spec.match,
         "corpus": spec.corpus,
         "train_bytes": spec.train_bytes,
-        "environment": found.environment,
+        "environment": found.environments[0],
+        **({"environments": list(found.environments)} if len(found.environments) > 1 else {}),
         "arms": [_arm(found, number) for number in range(len(found.verdicts))],
         "designs": {arm.name: _design(arm, found.rates, found.runs) for arm in found.plan.every},
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
@@ -12,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from mytnano.files import atomic_write_text
-from mytnano.lab.answer import Answer, pairs_of
+from mytnano.lab.answer import Answer, differences
 from mytnano.stats import eprocess
 from mytnano.stats.differences import Array, band, percent
 from mytnano.stats.verdict import UNFIT, Verdict
@@ -26,7 +24,6 @@ from mytnano.svg import (
     WARN,
     axes,
     draw,
-    standalone,
 )
 from mytnano.verdicts import words
 
@@ -38,11 +35,6 @@ Painter = Callable[[Axes], None]
 COLOURS = {"better": ACCENT, "worse": WARN, "equivalent": INK, "identical": INK}
 FAR = 1.6
 """An interval is cut where it leaves the seeds' own range by more than this part of it."""
-
-
-def write_figure(found: Answer, out: Path) -> None:
-    """Write ``answer.svg``; raises UserError where the disk is full."""
-    atomic_write_text(out / FILE, standalone(str(answer_figure(found))))
 
 
 def answer_figure(found: Answer) -> Markup:
@@ -69,7 +61,7 @@ def answer_figure(found: Answer) -> Markup:
 def _sections(found: Answer, shown: list[Verdict]) -> list[tuple[str, list[Painter]]]:
     """Titles with what paints each panel; a section may have none."""
     arms = [arm.name for arm in found.plan.arms if not arm.twin] or [found.plan.baseline.name]
-    closed = [] if found.plan.spec.fixed else [v for v in shown if _d(found, v).size]
+    closed = [] if found.plan.spec.fixed else [v for v in shown if differences(found, v.name).size]
     return [
         ("how the interval closed, % over paired seeds", [_closing(found, v) for v in closed]),
         (
@@ -108,24 +100,11 @@ def _question(found: Answer) -> str:
     return text if len(text) <= 110 else text[:109] + "…"
 
 
-def _d(found: Answer, verdict: Verdict) -> Array:
-    """Differences of an arm, or of the interaction, in percent of logarithms; empty if unfit."""
-    if verdict.verdict in UNFIT:
-        return np.zeros(0)
-    base = found.runs[found.plan.baseline.name]
-    if verdict is not found.interaction:
-        return pairs_of(verdict.name, found.runs[verdict.name], base).differences()
-    *single, whole = (
-        pairs_of(arm.name, found.runs[arm.name], base).differences() for arm in found.plan.arms
-    )
-    return whole - sum(single)
-
-
 def _verdicts(figure: Figure, found: Answer, shown: list[Verdict]) -> None:
     """A row an arm: seeds as dots, the interval as a bar, the margin as a band."""
     width = WIDTH - LEFT - RIGHT
     ax = axes(figure, LEFT, 36, width, ROW * len(shown))
-    seeds = {v.name: np.array([percent(x) for x in _d(found, v)]) for v in shown}
+    seeds = {v.name: np.array([percent(x) for x in differences(found, v.name)]) for v in shown}
     low, high = _range(found, list(seeds.values()), shown)
     ax.set_xlim(low, high)
     ax.set_ylim(len(shown) - 0.5, -0.5)
@@ -183,7 +162,7 @@ def _row(
 
 def _closing(found: Answer, v: Verdict) -> Painter:
     """The running interval, the mean so far and the margin, over the number of pairs."""
-    d, spec = _d(found, v), found.plan.spec
+    d, spec = differences(found, v.name), found.plan.spec
     low, high = eprocess.intervals(d, spec.alpha / len(spec.judged))
     n = np.arange(1, d.size + 1)
     lows, highs = np.maximum.accumulate(low), np.minimum.accumulate(high)
@@ -256,15 +235,16 @@ def _compute(found: Answer) -> Painter:
 
 
 def _trend(found: Answer, name: str) -> Painter:
-    """An arm's mean difference at each size, and the slope."""
+    """An arm's mean difference at each size, and the slope, a straight line of logarithms."""
     line, own = found.trends[name], found.plan.baseline.flops
 
     def paint(ax: Axes) -> None:
         x = np.log2(np.array(line.compute) / own)
-        y = np.array(line.effects)
+        y = 100 * np.log1p(np.array(line.effects) / 100)  # in logarithms
+        fitted = y.mean() + 100 * math.log1p(line.slope / 100) * (x - x.mean())
         ax.axhline(0, color=FAINT, lw=1)
-        ax.plot(x, y, ls="none", marker="o", ms=5, mew=0, color=ACCENT)
-        ax.plot(x, y.mean() + line.slope * (x - x.mean()), color=ACCENT if line.resolved else FAINT)
+        ax.plot(x, line.effects, ls="none", marker="o", ms=5, mew=0, color=ACCENT)
+        ax.plot(x, [percent(d) for d in fitted], color=ACCENT if line.resolved else FAINT)
         _powers(ax, list(2**x), "x")
         _name(ax, name)
 

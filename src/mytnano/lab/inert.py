@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mytnano.config import ModelConfig, RunConfig, is_own
-from mytnano.lab.contract import SEED, VOCABULARY, fresh, roughened
 from mytnano.lab.settings import differences
 from mytnano.model.own import references
+from mytnano.training.contract import SEED, VOCABULARY, fresh, roughened
 from mytnano.training.engine import Engine
 from mytnano.training.schedule import learning_rate
 

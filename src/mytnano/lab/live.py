@@ -52,18 +52,20 @@ class TuningWatch:
         if not isinstance(event, Finished):
             return None
         arm, lr, bpb = event.job.rung, event.job.config[0].optim.lr, event.result["validation_bpb"]
-        seeds = self._found[arm].setdefault(lr, {})
-        seeds[event.job.seed] = math.inf if bpb is None else bpb
+        # Never empty nor changed once it is there: a live display reads it from another thread.
+        seeds = {**self._found[arm].get(lr, {}), event.job.seed: math.inf if bpb is None else bpb}
+        self._found[arm][lr] = seeds
         whole = len(seeds) == self._seeds and not event.reused
         return f"  {arm} at LR {lr:g}: {self._cell(seeds)}" if whole else None
 
     def table(self) -> RenderableType:
-        rates = sorted({lr for found in self._found.values() for lr in found})
+        state = {arm: dict(found) for arm, found in self._found.items()}
+        rates = sorted({lr for found in state.values() for lr in found})
         table = Table(box=SIMPLE_HEAD)
         table.add_column("validation BPB")
         for lr in rates:
             table.add_column(f"{lr:g}", justify="right")
-        for arm, found in list(self._found.items()):
+        for arm, found in state.items():
             best = min(found, key=lambda lr: _mean(found[lr]), default=None)
             cells = [
                 Text(self._cell(found[lr]), style="bold" if lr == best else "")
@@ -85,13 +87,18 @@ def _mean(seeds: dict[int, float]) -> float:
 
 
 class PairWatch:
-    """Arms by seeds: the pairs that are in, the interval so far, and what the rule still needs."""
+    """Arms by seeds: the pairs that are in, the interval so far, and what the rule still needs.
 
-    def __init__(self, plan: Plan, later_seconds: float = 0.0) -> None:
-        """``later_seconds``: expected for the seeds after this look, if all are needed."""
+    Attributes:
+        later_seconds: expected for the seeds after this look, if all are needed.
+    """
+
+    def __init__(self, plan: Plan, seeds: int | None = None) -> None:
+        """``seeds``: a number that is run whatever they show; None where the rule may stop."""
         self.tracker: Tracker | None = None
-        self.later_seconds = later_seconds
+        self.later_seconds = 0.0
         self._plan = plan
+        self._seeds = seeds
         self._scores: dict[str, dict[int, float]] = {arm.name: {} for arm in plan.every}
 
     def hear(self, event: Event) -> str | None:
@@ -119,26 +126,33 @@ class PairWatch:
         interval = eprocess.running_interval(d, self._level)
         if math.isfinite(interval.low):
             said += f" [{percent(interval.low):.2f}, {percent(interval.high):.2f}]"
+        if self._seeds is not None:
+            return said
         return f"{said}; the rule needs BF {1 / self._level:.3g}, has {self._factor(d)}"
 
     def table(self) -> RenderableType:
         spec = self._plan.spec
         table = Table(box=SIMPLE_HEAD)
-        for name in ("arm", "pairs so far", "difference %", "interval %", "BF", "needed"):
+        decides = self._seeds is None
+        evidence = ("BF", "needed") if decides else ()
+        for name in ("arm", "pairs so far", "difference %", "interval %", *evidence):
             table.add_column(name, justify="left" if name == "arm" else "right")
         for arm in self._plan.arms:
             d = self._differences(arm.name)
-            row = [f"{d.size} of at most {spec.seeds}"]
+            row = [f"{d.size} of at most {spec.seeds}" if decides else f"{d.size} of {self._seeds}"]
             if d.size and not spec.fixed:
                 row.append(f"{percent(float(d.mean())):+.2f}")
                 interval = eprocess.running_interval(d, self._level)
                 finite = math.isfinite(interval.low) and d.size >= eprocess.FEWEST
                 ends = f"[{percent(interval.low):.2f}, {percent(interval.high):.2f}]"
-                row += [ends if finite else "–", self._factor(d), f"{1 / self._level:.3g}"]
+                row.append(ends if finite else "–")
+                row += [self._factor(d), f"{1 / self._level:.3g}"] if decides else []
             table.add_row(Text(arm.name), *row)
         return Group(table, Text(self._rest()))
 
     def _rest(self) -> str:
+        if self._seeds is not None:
+            return "all of these are run; the trend is fitted when every size is in"
         if self._plan.spec.fixed:
             return "fixed: looked at when all seeds are in"
         if not self.later_seconds or self.tracker is None:

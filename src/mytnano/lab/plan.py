@@ -8,20 +8,19 @@ only the salt may, which makes an A/A twin.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mytnano.config import SEMANTICS, RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.designs.rungs import config_difference
 from mytnano.errors import UserError
 from mytnano.files import json_text, sha256_bytes
 from mytnano.lab.combine import Candidate, candidates
-from mytnano.lab.contract import check_contract
-from mytnano.lab.contract_optimizer import check_optimizer
 from mytnano.lab.inert import changes_nothing
 from mytnano.lab.match import equal_flops, equal_parameters, parameters, run_flops
-from mytnano.lab.scale import label, sized
+from mytnano.lab.scale import label, resized
 from mytnano.lab.settings import (
     BASELINES_ALONE,
     CHOICES_ALONE,
@@ -31,9 +30,10 @@ from mytnano.lab.settings import (
 )
 from mytnano.lab.spec import BASELINE, INTERACTION, Spec
 from mytnano.ladder.cells import Where
-from mytnano.model.own import references, with_own_code
+from mytnano.model.own import with_own_code
 from mytnano.stats.eprocess import FEWEST, fewest_pairs
 from mytnano.text.bpe import VocabularyTooLarge
+from mytnano.training.contract import check_own
 from mytnano.training.text import prepare, resolve
 
 FROM = "from"
@@ -123,9 +123,9 @@ def make_plan(spec: Spec, where: Where) -> Plan:
         UserError: an unknown design or setting, an arm that changes nothing or too much, or
             designs that cannot be matched.
     """
+    _check_seeds(spec)
     start = _baseline(spec)
     plan = _planned(spec, start, where)
-    _check_seeds(spec)
     if not spec.scales:
         return plan
     scales: dict[str, Plan] = {}
@@ -134,7 +134,7 @@ def make_plan(spec: Spec, where: Where) -> Plan:
         if name in scales:
             raise UserError(f"scales: {name} stands there twice: name each size once")
         try:
-            scales[name] = _planned(*sized(spec, start, scale), where)
+            scales[name] = _planned(*resized(spec, start, scale), where)
         except UserError as error:
             raise UserError(f"scale {name}: {error}") from None
     _check_sizes({BASELINE: plan, **scales})
@@ -196,9 +196,7 @@ def _placed(design: RunConfig, spec: Spec, where: Where) -> RunConfig:
     except VocabularyTooLarge as error:  # a smaller one would not be what the arm is called
         raise UserError(f"{error}: ask for bpe:{error.smaller}, or give more text") from None
     resolved = with_own_code(resolve(config, where.cache))
-    if references(resolved.model):
-        check_contract(resolved)
-    check_optimizer(resolved)
+    check_own(resolved)
     return resolved
 
 
@@ -224,8 +222,8 @@ def _arm(each: Candidate, start: RunConfig, baseline: Arm, spec: Spec, where: Wh
     return Arm(
         each.name,
         config,
-        tuple(_change(name, start, design) for name in factors),
-        tuple(_change(name, baseline.config, config) for name in others),
+        _changes(factors, start, design),
+        _changes(others, baseline.config, config),
         twin,
     )
 
@@ -274,7 +272,7 @@ def _matched(config: RunConfig, baseline: Arm, spec: Spec) -> RunConfig:
     return config
 
 
-def _change(name: str, one: RunConfig, other: RunConfig) -> str:
-    section, _, field = name.partition(".")
-    before, after = (getattr(getattr(config, section), field) for config in (one, other))
-    return f"{name}: {before} -> {after}"
+def _changes(names: Sequence[str], one: RunConfig, other: RunConfig) -> tuple[str, ...]:
+    """``model.ffn: gelu -> relu`` for each name."""
+    found = config_difference(one, other)
+    return tuple(f"{name}: {found[name][0]} -> {found[name][1]}" for name in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,37 +10,46 @@ from typing import Any
 
 from rich.console import Console
 
-from mytnano.config import DataConfig
-from mytnano.environment import choose_device, count_workers, environment, one_thread_if
+from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
-from mytnano.kept import read_kept, write_kept
+from mytnano.files import MANIFEST, atomic_write_json, atomic_write_text
 from mytnano.lab.answer import Answer, Sized, answer, unfit_seeds, write_results
-from mytnano.lab.cells import Bench, Results
+from mytnano.lab.cells import Results, Runner, each_with, runner_at
 from mytnano.lab.curve import FACTORS, SEEDS, at, measure_curve
-from mytnano.lab.document import write_json
-from mytnano.lab.figure import write_figure
+from mytnano.lab.document import as_json
+from mytnano.lab.figure import FILE as FIGURE
+from mytnano.lab.figure import answer_figure
+from mytnano.lab.folder import (
+    ANSWER,
+    conditions,
+    environments,
+    keep_plan,
+    settled_device,
+    settled_fleet,
+    settled_precision,
+    stored_answer,
+)
 from mytnano.lab.live import PairWatch
 from mytnano.lab.plan import Arm, Plan, make_plan
-from mytnano.lab.show import print_answer, print_plan, print_rates, print_state
+from mytnano.lab.show import passes_note, print_answer, print_plan, print_rates, print_state
 from mytnano.lab.spec import Spec, read_spec
-from mytnano.lab.steptime import measure_times
+from mytnano.lab.steptime import Times, measure_times
 from mytnano.lab.trends import trends_of
 from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
-from mytnano.ladder.fleets import check_fleet, choose_fleet, first_alone
+from mytnano.ladder.estimate import run_seconds
+from mytnano.ladder.fleets import check_fleet
+from mytnano.run_files import CONFIG
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
+from mytnano.svg import standalone
 from mytnano.terminal import sentences
-from mytnano.training.fleet_size import LARGEST
-from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
 from mytnano.words import duration
 
 Say = Callable[[str], None]
 
-PLAN = "plan.json"
-MACHINE = "machine.json"
 BLOCK = 4
 """Seeds between two looks after the first one: new worker processes take some seconds to start."""
 POINTS = 5
@@ -67,16 +75,17 @@ def ablate(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         workers: processes; None for one a core on a CPU, and none beside a GPU.
         time: time a step of each design when the runs are done; for a machine that does nothing
-            else meanwhile.
+            else meanwhile. Times that an earlier call measured are kept.
         fleet: ``auto``, ``on`` or ``off``: whether all runs of a shape train together.
         overrides: fields of the question that replace its own.
 
     Raises:
-        UserError: something to mend, in one sentence; nothing finished is lost.
+        UserError: something to fix, in one sentence; nothing finished is lost.
+        RunFailed: a run failed.
     """
     console = console or Console(quiet=True)
-    with _bench(question, Path(out), console, device, workers, fleet, overrides) as bench:
-        return _answered(*bench, time)
+    with _runner(question, Path(out), console, device, workers, fleet, overrides, True) as asked:
+        return _answered(*asked, time)
 
 
 def show_plan(
@@ -93,14 +102,13 @@ def show_plan(
     The folder is left free for another question. Arguments and errors are those of :func:`ablate`.
     """
     console = console or Console(quiet=True)
-    asked = (question, Path(out), console, device, workers, fleet, overrides)
-    with _bench(*asked, keep=False) as (plan, bench, say):
-        _show(plan, bench, say)
-        return plan
+    with _runner(question, Path(out), console, device, workers, fleet, overrides, False) as asked:
+        _show(*asked)
+        return asked[0]
 
 
 @contextlib.contextmanager
-def _bench(
+def _runner(
     question: str | Path | Mapping[str, Any] | Spec,
     out: Path,
     console: Console,
@@ -108,102 +116,134 @@ def _bench(
     workers: int | None,
     fleet: str,
     overrides: Mapping[str, Any],
-    keep: bool = True,
-) -> Iterator[tuple[Plan, Bench, Say]]:
+    keep: bool,
+) -> Iterator[tuple[Plan, Runner, Say]]:
     """The plan, what trains its runs, and a way to say things, while the folder is held."""
     spec = read_spec(question, **overrides)
     data = DataConfig(corpus=spec.corpus, split=spec.split)
-    device = choose_device(device)
+    device = settled_device(out, device)
     check_fleet(fleet)
     say = sentences(console)
     corpus = read_corpus(data.corpus, data.split, data.test_file)
     for note in corpus.notes:
         say(f"{corpus.name}: {note}")
     with folder_lock(out):
-        where = Where(data, out, settled_precision(out, device), device)
+        where = Where(data, out, settled_precision(out, device, keep), device)
         plan = make_plan(spec, where)
-        where = replace(where, fleet=_settled_fleet(out, plan, where, fleet, say, keep))
+        where = replace(where, fleet=settled_fleet(out, plan, where, fleet, say, keep))
         if keep:
-            _keep(plan, out)
-        speed = tokens_per_second(where.precision, device, 1)
-        bench = Bench(where, count_workers(workers, device, where.fleet), speed, console)
-        with one_thread_if((bench.workers == 0 or where.fleet) and device == "cpu"):
-            yield plan, bench, say
+            keep_plan(plan, out, device)
+        with runner_at(where, workers, console) as runner:
+            yield plan, runner, say
 
 
-def _show(plan: Plan, bench: Bench, say: Say) -> None:
-    print_plan(plan, bench.console)
-    most = "at most" if bench.where.fleet else "about"  # runs of a fleet are counted one by one
-    say(f"{most} {duration(longest(plan, bench))} on this machine if every seed is needed")
+def _show(plan: Plan, runner: Runner, say: Say) -> None:
+    print_plan(plan, runner.where.train_bytes, runner.console)
+    most = "at most" if runner.where.fleet else "about"  # runs of a fleet are counted one by one
+    count, done = _finished(runner)
+    left = max(0.0, longest(plan, runner) - done)
+    beside = f", beside the {count} runs that are finished" if count else ""
+    say(f"{most} {duration(left)} on this machine if every seed is needed{beside}")
 
 
-def _answered(plan: Plan, bench: Bench, say: Say, time: bool) -> Answer:
-    _show(plan, bench, say)
-    conditions = environment(bench.where.device, bench.where.precision)
-    conditions |= {"fleet": LARGEST} if bench.where.fleet else {}
-    rates = bench.rates(plan)
+def _answered(plan: Plan, runner: Runner, say: Say, time: bool) -> Answer:
+    _show(plan, runner, say)
+    out, stored = runner.where.out, stored_answer(runner.where.out, plan.hash)
+    rates = runner.rates(plan)
     print_rates(rates, say)
-    found = _decided(plan, rates, bench, conditions)
+    found = _decided(plan, rates, runner, stored)
+    if note := passes_note(plan, runner.where.train_bytes):
+        found = replace(found, notes=(*found.notes, note))
     if plan.spec.multiplier:
-        curve = measure_curve(plan, rates, found.runs, bench)
+        curve = measure_curve(plan, rates, found.runs, runner)
         found = replace(found, curve=curve)
         notes = (*found.notes, *curve.notes, *found.why_no_worth)
         found = replace(found, notes=notes)
-        _write(found, bench.where.out)
+        if runner.trained or not stored.get("final"):
+            _write(found, out)
     for name, sized in plan.scales.items():
-        found = replace(found, sizes={**found.sizes, name: _sized(name, sized, bench, say)})
+        found = replace(found, sizes={**found.sizes, name: _at_size(name, sized, runner, say)})
     if plan.scales:
         trends, notes = trends_of(found, len(fixed_seeds(plan.spec)))
         found = replace(found, trends=trends, notes=(*found.notes, *notes))
     if time:
-        _write(found, bench.where.out)
+        _write(found, out)
         found = replace(found, times=measure_times(plan.every))
-    _write(found, bench.where.out)
-    print_answer(found, bench.console)
+    found = replace(found, environments=_environments(runner))
+    _write(found, out)
+    print_answer(found, runner.console)
     return found
 
 
 def _decided(
-    plan: Plan, rates: Mapping[str, Rate], bench: Bench, conditions: dict[str, Any]
+    plan: Plan, rates: Mapping[str, Rate], runner: Runner, stored: Mapping[str, Any]
 ) -> Answer:
-    """Confirm seed by seed until the rule has decided, or all seeds are spent."""
+    """Confirm seed by seed until the rule has decided, or all seeds are spent.
+
+    An arm that is decided gets no more seeds. By Holm's procedure the level of one arm depends on
+    the others, so in rare cases it becomes undecided again: then it is given the seeds that it has
+    missed. Its pairs are then those of the first seeds without a gap, and the Bayes factor may be
+    continued after any stop, so the error rates hold. (A verdict that stays once it was given would
+    hold them too, but ``mytnano verdict`` on ``results.csv`` would not give it.)
+
+    Args:
+        stored: the answer of an earlier call, which is not overwritten with an earlier state.
+    """
     results: Results = {arm.name: {} for arm in plan.every}
     undecided = [arm.name for arm in plan.arms]
     watch = PairWatch(plan)
+    lrs = {name: rate.lr for name, rate in rates.items()}
     for seeds in looks(plan.spec, len(plan.spec.judged)):
-        wanted = [plan.baseline, *(plan.arm(name) for name in undecided)]
+        arms = [plan.baseline, *(plan.arm(name) for name in undecided)]
         left = plan.spec.seeds - seeds.stop
-        watch.later_seconds = left * _seconds(wanted, bench) / max(1, bench.workers)
-        lrs = {name: rate.lr for name, rate in rates.items()}
-        for name, runs in bench.confirm(wanted, lrs, seeds, "confirmed", watch).items():
+        watch.later_seconds = left * _seconds(arms, runner) / max(1, runner.workers)
+        wanted = [
+            (arm, seed)
+            for arm, seed in each_with(arms, range(seeds.stop))
+            if seed not in results[arm.name]
+        ]
+        made = len(runner.trained)
+        for name, runs in runner.confirm(wanted, lrs, "confirmed", watch).items():
             results[name].update(runs)
         _check_baseline(results[plan.baseline.name])
-        current = answer(plan, rates, results, conditions)
+        current = answer(plan, rates, results, _environments(runner), _times(stored))
         undecided = current.undecided
-        _write(current, bench.where.out)  # also the last one: what else was asked for takes long
+        if len(runner.trained) > made or (current.enough and not stored.get("final")):
+            _write(current, runner.where.out)  # as what else was asked for takes long
         if current.enough:
             break
-        print_state(current, bench.console)
+        print_state(current, runner.console)
     return current
 
 
-def _sized(name: str, plan: Plan, bench: Bench, say: Say) -> Sized:
+def _environments(runner: Runner) -> tuple[dict[str, Any], ...]:
+    return tuple(environments(runner.where.out) or [conditions(runner.where)])
+
+
+def _times(stored: Mapping[str, Any]) -> Times | None:
+    """The step times of an earlier answer to the same plan."""
+    kept = stored.get("times")
+    return Times(kept["seconds"], kept["steps"], kept["busy"]) if kept else None
+
+
+def _at_size(name: str, plan: Plan, runner: Runner, say: Say) -> Sized:
     """The question at another size: rates of its own, and the seeds that the trend needs."""
     say(f"scale {name}: {plan.baseline.parameters:,} parameters, {plan.baseline.flops:.3g} FLOPs")
-    bench = replace(bench, size=name)
-    rates = bench.rates(plan)
+    runner = replace(runner, size=name)
+    rates = runner.rates(plan)
+    print_rates(rates, say)
     lrs = {arm: rate.lr for arm, rate in rates.items()}
     seeds = fixed_seeds(plan.spec)
-    watch = PairWatch(plan)
-    return Sized(plan, rates, bench.confirm(plan.every, lrs, seeds, "scale", watch))
+    watch = PairWatch(plan, len(seeds))
+    return Sized(plan, rates, runner.confirm(each_with(plan.every, seeds), lrs, "scale", watch))
 
 
 def _write(found: Answer, out: Path) -> None:
     """The answer's files; a picture of it too, once there are verdicts on enough seeds."""
     write_results(found, out)
-    write_json(found, out)
+    atomic_write_json(out / ANSWER, as_json(found))
     if found.enough:
-        write_figure(found, out)
+        atomic_write_text(out / FIGURE, standalone(str(answer_figure(found))))
 
 
 def looks(spec: Spec, arms: int) -> Iterator[range]:
@@ -227,82 +267,34 @@ def _check_baseline(runs: Mapping[int, dict[str, Any]]) -> None:
         )
 
 
-def longest(plan: Plan, bench: Bench) -> float:
+def longest(plan: Plan, runner: Runner) -> float:
     """Seconds if every seed is needed, and the search for rates takes its usual five points."""
-    workers, spec = max(1, bench.workers), plan.spec
+    workers, spec = max(1, runner.workers), plan.spec
     own = tuple(arm for arm in plan.every if not arm.twin)
     tuned = POINTS * spec.tuning_seeds
-    seconds = tuned * _seconds(own, bench) + spec.seeds * _seconds(plan.every, bench)
+    seconds = tuned * _seconds(own, runner) + spec.seeds * _seconds(plan.every, runner)
     if spec.multiplier:
         each = SEEDS + (tuned if spec.multiplier == "tuned" else 0)
-        seconds += each * _seconds([at(plan.baseline, f) for f in FACTORS], bench)
+        seconds += each * _seconds([at(plan.baseline, f) for f in FACTORS], runner)
     for sized in plan.scales.values():
         each = tuned + len(fixed_seeds(spec))
-        seconds += each * _seconds(sized.every, bench)
+        seconds += each * _seconds(sized.every, runner)
     return seconds / workers
 
 
-def _seconds(arms: Sequence[Arm], bench: Bench) -> float:
+def _finished(runner: Runner) -> tuple[int, float]:
+    """How many runs the folder holds, and the seconds that :func:`longest` counts for them."""
+    count, seconds = 0, 0.0
+    for folder in run_folders(runner.where.out):
+        if not (folder / MANIFEST).exists():
+            continue
+        with contextlib.suppress(OSError, ValueError):  # of a damaged one, which is made again
+            config = RunConfig.model_validate_json((folder / CONFIG).read_bytes())
+            seconds += run_seconds(config, runner.where.corpus, runner.speed)
+            count += 1
+    return count, seconds / max(1, runner.workers)
+
+
+def _seconds(arms: Sequence[Arm], runner: Runner) -> float:
     """Expected of one run of each."""
-    return sum(bench.job(arm, 1e-3, 0, "confirmed").expected_seconds for arm in arms)
-
-
-def settled_precision(out: Path, device: str) -> str:
-    """The precision of the folder's runs, chosen once; another would make them other runs."""
-    kept = read_kept(out / MACHINE)
-    if kept is None:
-        precision, _ = choose_precision(device)
-        kept = write_kept(out / MACHINE, None, {"precision": precision})
-    return kept["precision"]
-
-
-def _settled_fleet(
-    out: Path, plan: Plan, where: Where, wanted: str, say: Callable[[str], None], keep: bool
-) -> bool:
-    """Whether the folder's runs train in fleets, settled once: all of them or none.
-
-    A verdict pairs runs of different arms, and a run of a fleet is equal to one alone only to
-    rounding. So one arm that has to run alone decides for all.
-
-    Raises:
-        UserError: the folder's runs were made the other way.
-    """
-    choice = choose_fleet(wanted, where.device, where.precision)
-    reason = first_alone((arm.name, arm.config) for arm in plan.every)
-    if choice == "on" and reason:
-        say(f"no fleets, as not every arm can be in one ({reason})")
-        choice = "off"
-    kept = read_kept(out / MACHINE) or {}
-    here = kept.get("fleet", "off" if run_folders(out) else None)
-    if here is None:
-        if keep:  # a plan alone settles nothing
-            write_kept(out / MACHINE, None, kept | {"fleet": choice})
-        return choice == "on"
-    if wanted != "auto" and here != choice:
-        raise UserError(
-            f"{out} holds runs made with --fleet {here}, and this one has {choice}: choose "
-            "another --out folder for it"
-        )
-    return here == "on"
-
-
-def _keep(plan: Plan, out: Path) -> None:
-    """Write the plan before the first run; a folder keeps to one.
-
-    Raises:
-        UserError: the folder belongs to another question.
-    """
-    found = read_kept(out / PLAN)
-    if found is None and run_folders(out):
-        raise UserError(
-            f"{out} holds runs, but {PLAN} is missing or damaged, so nobody can tell what was "
-            "asked: choose another --out folder"
-        )
-    if found is None:
-        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_kept(out / PLAN, None, {"hash": plan.hash, "written": date, **plan.content})
-    elif found["hash"] != plan.hash:
-        raise UserError(
-            f"{out} holds the answer to another question, or to this one before it was changed: "
-            "choose another --out folder, as a plan is not changed after its first run"
-        )
+    return sum(runner.job(arm, 1e-3, 0, "confirmed").expected_seconds for arm in arms)

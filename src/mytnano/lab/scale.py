@@ -24,6 +24,8 @@ UNIT = 8
 LEAST_BYTES = 4096
 FFN_WIDTH = "model.ffn_width"
 TRAIN_BYTES = "train_bytes"
+SETTINGS = ("width", "layers", "heads", "kv_heads", "ffn_width", TRAIN_BYTES)
+"""What a size may set."""
 
 Changes = Mapping[str, Any]
 
@@ -33,18 +35,22 @@ def label(number: int, scale: float | Changes) -> str:
     return f"size-{number}" if isinstance(scale, Mapping) else f"x{scale:g}"
 
 
-def sized(spec: Spec, start: RunConfig, scale: float | Changes) -> tuple[Spec, RunConfig]:
+def resized(spec: Spec, start: RunConfig, scale: float | Changes) -> tuple[Spec, RunConfig]:
     """The question at another size, and its baseline's design.
 
     A factor c of compute goes to parameters and text alike: the text grows by c^(1/2), and so do
     the parameters of a block, by widths that grow by c^(1/4) (Hoffmann et al. 2022: both in
-    proportion). Layers and heads keep their number. Settings replace the baseline's, and may
-    name ``train_bytes``. An arm's own ``ffn_width`` grows as the baseline's does.
+    proportion). Layers and heads keep their number. Settings replace the baseline's; they are
+    those of :data:`SETTINGS`, as another design is an arm and no size. An arm's own ``ffn_width``
+    grows as the baseline's does.
 
     Raises:
-        UserError: a setting that does not exist or does not fit.
+        UserError: a setting that is no size, or does not fit.
     """
     changes = dict(scale) if isinstance(scale, Mapping) else _grown(start, scale, spec)
+    for name in changes:
+        if name.removeprefix("model.") not in SETTINGS:
+            raise UserError(f"'{name}' is not a size; there are {', '.join(SETTINGS)}")
     size = changes.pop(TRAIN_BYTES, spec.train_bytes)
     if not isinstance(size, int) or size < LEAST_BYTES:
         raise UserError(f"{TRAIN_BYTES} must be a whole number of at least {LEAST_BYTES}")

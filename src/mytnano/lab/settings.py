@@ -7,6 +7,7 @@ from typing import Any
 
 from mytnano.config import RunConfig, role
 from mytnano.designs import settings
+from mytnano.designs.rungs import config_difference
 from mytnano.designs.settings import SECTIONS
 from mytnano.errors import UserError
 
@@ -40,19 +41,27 @@ def full_name(name: str) -> str:
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
-    """As :func:`mytnano.designs.settings.changed`, and refuses what the lab sets itself."""
-    return settings.changed(config, {full_name(name): value for name, value in changes.items()})
+    """As :func:`mytnano.designs.settings.changed`, and refuses what the lab sets itself.
+
+    Raises:
+        UserError: as there, or a setting is given twice, by its short and its full name.
+    """
+    full: dict[str, Any] = {}
+    for name, value in changes.items():
+        if full_name(name) in full:
+            raise UserError(f"{full_name(name)} is given twice: give it once")
+        full[full_name(name)] = value
+    return settings.changed(config, full)
 
 
 def differences(one: RunConfig, other: RunConfig, wanted: str | None = None) -> list[str]:
     """Full names of the settings in which two configs differ; only those of a role if given."""
-    return [
-        f"{section}.{field}"
-        for section, kind in SECTIONS.items()
-        for field in kind.model_fields
-        if getattr(getattr(one, section), field) != getattr(getattr(other, section), field)
-        and wanted in (None, role(kind, field))
-    ]
+    return [name for name in config_difference(one, other) if wanted in (None, _role(name))]
+
+
+def _role(name: str) -> str:
+    section, _, field = name.partition(".")
+    return role(SECTIONS[section], field)
 
 
 def choices(one: RunConfig, other: RunConfig) -> list[str]:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from mytnano.errors import UserError
 from mytnano.lab.answer import Answer
+from mytnano.lab.curve import FACTORS, at
+from mytnano.lab.folder import stored_answer
 from mytnano.lab.plan import Arm, Plan
 from mytnano.lab.spec import INTERACTION
 from mytnano.lab.tuning import Rate
+from mytnano.stats.power import POWER, minimum_detectable
 from mytnano.terminal import tell
 from mytnano.verdicts import words
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """What each arm changes, and what is matched."""
+def print_plan(plan: Plan, text: int, console: Console) -> None:
+    """What each arm changes, what is matched, and what the seeds can find.
+
+    Args:
+        text: bytes of the training split.
+    """
     spec = plan.spec
     if spec.question:
         tell(console, spec.question)
@@ -30,6 +39,15 @@ def print_plan(plan: Plan, console: Console) -> None:
         f"{spec.seeds} paired seeds; margin {spec.margin:g} %, alpha {spec.alpha:g}; "
         f"plan {plan.hash}",
     )
+    level = spec.alpha / len(spec.judged)
+    smallest = minimum_detectable(spec.seeds, level, spec.rule.g, spec.fixed)
+    tell(
+        console,
+        f"{spec.seeds} seeds detect a difference of {smallest:.2g} paired standard deviations with "
+        f"probability {POWER:g}",
+    )
+    if note := passes_note(plan, text):
+        tell(console, note)
     if spec.fixed:
         tell(console, "fixed: all seeds are run before the first look, and the paired t decides")
     for arm in plan.arms:
@@ -48,6 +66,27 @@ def print_plan(plan: Plan, console: Console) -> None:
             f"scale {name}: width {base.config.model.width}, {base.parameters:,} parameters, "
             f"{base.flops:.3g} FLOPs, {base.config.train.train_bytes:,} bytes a run",
         )
+
+
+def passes_note(plan: Plan, text: int) -> str:
+    """Which runs read their text more than once, and how often; empty if none does.
+
+    Args:
+        text: bytes of the training split.
+    """
+    arms = {arm.name: arm for arm in plan.every}
+    if plan.spec.multiplier:
+        arms |= {arm.name: arm for arm in (at(plan.baseline, factor) for factor in FACTORS)}
+    for name, sized in plan.scales.items():
+        arms |= {f"{arm.name} at scale {name}": arm for arm in sized.every}
+    found: dict[str, list[str]] = {}
+    for name, arm in arms.items():
+        there = min(text, arm.config.data.text_bytes or text)
+        times = f"{arm.config.train.train_bytes / there:.2g}"
+        if float(times) > 1:
+            found.setdefault(times, []).append(name)
+    said = [f"{', '.join(names)} {times} times" for times, names in found.items()]
+    return f"training text that is read more than once: {'; '.join(said)}" if said else ""
 
 
 def _predicted(plan: Plan, name: str) -> str:
@@ -92,6 +131,28 @@ def print_answer(found: Answer, console: Console) -> None:
         tell(console, f"note: {note}")
     print_state(found, console)
     console.print(_designs(found))
+
+
+def print_stored(folder: Path, console: Console) -> None:
+    """The answer that ``answer.json`` of a folder holds, whole or so far.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = stored_answer(folder)
+    if not found:
+        raise UserError(f"{folder} holds no answer: `mytnano ablate QUESTION` makes one")
+    rows = [*found["arms"], *([found["interaction"]] if "interaction" in found else [])]
+    for row in rows:
+        tell(console, row["sentence"])
+    for said in [row["equal_time"] for row in rows if "equal_time" in row]:
+        tell(console, said)
+    for note in found.get("notes", []):
+        tell(console, f"note: {note}")
+    if not found["final"]:
+        tell(console, "not final: the command that asked the question continues")
+    verdicts = [words.from_json(row) for row in rows]
+    console.print(words.verdict_table(verdicts, [None] * len(verdicts)))
 
 
 def _scored(found: Answer, name: str) -> str:

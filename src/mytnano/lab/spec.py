@@ -4,7 +4,7 @@ Three lines are a question::
 
     baseline: small
     arms:
-      swiglu: {ffn: swiglu, ffn_width: 168}
+      swiglu: {ffn: swiglu, ffn_width: 171}
 
 An arm is a set of settings by name (``ffn``, or in full ``model.ffn``) that replace the baseline's.
 ``ffn``, ``mixer``, ``norm`` and ``positions`` may name a module of one's own, ``./mine.py:MyFFN``.
@@ -25,7 +25,7 @@ import pydantic
 import yaml
 
 from mytnano.config import Frozen
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.stats.verdict import VERDICTS, Rule
 from mytnano.text.readers import existing_path
 
@@ -121,7 +121,7 @@ class Spec(Frozen):
             if name not in self.judged:
                 raise ValueError(f"the prediction names '{name}', which is not an arm")
             if expected not in VERDICTS:
-                raise ValueError(f"'{expected}' is not a verdict; there are {', '.join(VERDICTS)}")
+                raise ValueError(str(unknown(expected, "a verdict", VERDICTS)))
         return self
 
     @property
@@ -185,13 +185,13 @@ def overrides(words: Sequence[str]) -> dict[str, Any]:
     """``["seeds=40"]`` -> ``{"seeds": 40}``; values as in YAML.
 
     Raises:
-        UserError: a word is not FIELD=VALUE.
+        UserError: a word is not NAME=VALUE.
     """
     found = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not (name and equals):
-            raise UserError(f"'{word}' is not FIELD=VALUE, such as seeds=40")
+            raise UserError(f"'{word}' is not NAME=VALUE, such as seeds=40")
         try:
             found[name] = yaml.load(text, Loader)
         except BAD_YAML:
@@ -217,7 +217,7 @@ def _load(source: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         what = f": {error.problem}" if isinstance(error, DuplicateKey) else ""
-        raise UserError(f"{name} is not YAML{line}{what}: mend it there") from None
+        raise UserError(f"{name} is not YAML{line}{what}: fix it there") from None
     if not isinstance(content, dict):
         raise UserError(f"{name} must be fields with values, such as 'arms: ...'")
     return content

@@ -9,7 +9,7 @@ from mytnano.stats.trend import Trend, trend
 
 
 def trends_of(found: Answer, seeds: int) -> tuple[dict[str, Trend], tuple[str, ...]]:
-    """The trend of each arm, and notes on what has none.
+    """The trend of each arm, and notes on what has none, and on rates that are not certified.
 
     Args:
         seeds: of each size; the question's own size has these and maybe more, which are not used,
@@ -17,12 +17,18 @@ def trends_of(found: Answer, seeds: int) -> tuple[dict[str, Trend], tuple[str, .
     """
     every = {"": (found.plan, found.runs)}
     every |= {name: (sized.plan, sized.runs) for name, sized in found.sizes.items()}
-    notes: list[str] = []
+    notes = [
+        f"at scale {name} the LR of {arm} is not certified: {rate.reason}"
+        for name, sized in found.sizes.items()
+        for arm, rate in sized.rates.items()
+        if not rate.fair
+    ]
+    unfit_baselines = []
     for name, (plan, runs) in every.items():
         if unfit := unfit_seeds(runs[plan.baseline.name]):
-            notes.append(f"at scale {name} the baseline is {unfit}, so there is no trend")
-    if notes:
-        return {}, tuple(notes)
+            unfit_baselines.append(f"at scale {name} the baseline is {unfit}, so there is no trend")
+    if unfit_baselines:
+        return {}, (*notes, *unfit_baselines)
     compute = [plan.baseline.flops for plan, _ in every.values()]
     trends: dict[str, Trend] = {}
     alpha = found.plan.spec.alpha / len(found.plan.spec.judged)

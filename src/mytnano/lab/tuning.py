@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mytnano.lab.plan import Arm
-from mytnano.ladder.tune import Tuned, rate, search
+from mytnano.ladder.tune import EXPLODED, Tuned, search
 
 FIRST_SEED = 1_000_000
 """Tuning seeds count from here; confirmed runs from 0, and there are fewer."""
@@ -37,7 +37,8 @@ class Rate:
     Attributes:
         lr: the rate of the confirmed runs.
         tuned: how it was found.
-        error: standard error of its logarithm to base 2; None if unknown, or if flat.
+        error: standard error of its logarithm to base 2, at most one octave; None if unknown, or
+            if flat.
         cost: percent of BPB that this error, or if flat an octave, may cost; None if unknown.
         fair: interior and the cost within its share of the margin, or so flat that an octave of
             mistuning costs no more.
@@ -73,16 +74,23 @@ def tune_rates(
         }
 
     found = search([arm.name for arm in arms], means)
-    noise = scatter([_table(name, losses) for name in found])
+    noise = scatter([_near_best(name, losses) for name in found])
     return {name: certify(tuned, noise, seeds, margin) for name, tuned in found.items()}
 
 
-def _table(name: str, losses: dict[Key, float]) -> np.ndarray:
-    """An arm's finite losses, (rates, seeds)."""
+def _near_best(name: str, losses: dict[Key, float]) -> np.ndarray:
+    """An arm's losses at its best rate and the two beside it, (rates, seeds).
+
+    Rates at which a run broke are left out: seeds scatter there far more than at the best one.
+    """
     rates = sorted({e for arm, e, _ in losses if arm == name})
     seeds = sorted({seed for arm, _, seed in losses if arm == name})
-    table = np.array([[losses[name, e, seed] for seed in seeds] for e in rates])
-    return table[np.isfinite(table).all(axis=1)]
+    table = {e: [losses[name, e, seed] for seed in seeds] for e in rates}
+    best = min(rates, key=lambda e: statistics.fmean(table[e]))
+    whole = EXPLODED * statistics.fmean(table[best])
+    near = [table[e] for e in (best - 1, best, best + 1) if e in table]
+    rows = [row for row in near if max(row) <= whole < math.inf]
+    return np.array(rows).reshape(-1, len(seeds))
 
 
 def scatter(tables: list[np.ndarray]) -> float | None:
@@ -91,15 +99,15 @@ def scatter(tables: list[np.ndarray]) -> float | None:
     Pooled over the arms: what is left of (rates, seeds) after both means are taken out. A seed's
     own part moves all rates alike, so it does not move the best one.
     """
-    squares, freedom = 0.0, 0
+    squares, degrees_of_freedom = 0.0, 0
     for table in tables:
         rates, seeds = table.shape
         if rates < 2:  # too few rates at which every seed was trained to the end
             continue
         rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
         squares += float((rest**2).sum())
-        freedom += (rates - 1) * (seeds - 1)
-    return math.sqrt(squares / freedom) if freedom > 0 else None
+        degrees_of_freedom += (rates - 1) * (seeds - 1)
+    return math.sqrt(squares / degrees_of_freedom) if degrees_of_freedom > 0 else None
 
 
 def certify(tuned: Tuned, noise: float | None, seeds: int, margin: float) -> Rate:
@@ -107,7 +115,10 @@ def certify(tuned: Tuned, noise: float | None, seeds: int, margin: float) -> Rat
 
     The vertex of the parabola through losses ``a, b, c`` lies ``(a - c) / (4 k)`` octaves from the
     middle one, with ``k = (a + c) / 2 - b``; the noise of the three gives it an error ``e``, and
-    the parabola turns that into a loss of ``k e^2``.
+    the parabola turns that into a loss of ``k e^2``. That holds for errors that are small beside
+    the octave between two rates. Where noise hides the curvature, ``e`` has no bound, but the best
+    rate has a worse one measured an octave to each side: the error is then one octave, and the
+    cost at most the difference that these two show, with its noise.
 
     Args:
         noise: from :func:`scatter`, of one run. seeds: runs behind each point.
@@ -126,16 +137,21 @@ def certify(tuned: Tuned, noise: float | None, seeds: int, margin: float) -> Rat
     if tuned.curvature is None or tuned.curvature <= 0:
         return Rate(tuned.lr, tuned, None, None, False, "rates beside the best one diverged")
     if noise is None:
-        return Rate(tuned.lr, tuned, None, None, False, "one tuning seed tells no error")
+        return Rate(
+            tuned.lr,
+            tuned,
+            None,
+            None,
+            False,
+            "the error cannot be estimated from a single tuning seed",
+        )
     k, shift = tuned.curvature, math.log2(tuned.lr / best[0])
-    error = noise / math.sqrt(seeds) * math.sqrt(1 / 8 + 1.5 * shift**2) / k
+    deviation = noise / math.sqrt(seeds)  # of a point
+    error = deviation * math.sqrt(1 / 8 + 1.5 * shift**2) / k
     cost = 100 * k * error**2 / best[1]
+    if error > 1:
+        error, cost = 1.0, min(cost, spread + 100 * math.sqrt(2) * deviation / best[1])
     if cost <= allowed:
         return Rate(tuned.lr, tuned, error, cost, True)
     reason = f"its rate may still cost {cost:.2g} %, more than {allowed:.2g} %"
     return Rate(tuned.lr, tuned, error, cost, False, reason)
-
-
-def grid_rate(exponent: float) -> float:
-    """The grid's rate as runs are given it."""
-    return float(f"{rate(exponent):.3g}")

@@ -66,7 +66,7 @@ def log_percent(arm: npt.ArrayLike, baseline: npt.ArrayLike) -> Array:
     for values in (above, below):
         unfit = values[~(np.isfinite(values) & (values > 0))]
         if unfit.size:
-            raise ValueError(f"{unfit[0]:g} has no percentage; the metric must be positive")
+            raise ValueError(f"the metric must be positive, got {unfit[0]:g}")
     # Equal values give an exact zero, which the quotient of rounded logarithms would not.
     return 100.0 * np.log(above / below)
 

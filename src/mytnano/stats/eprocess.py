@@ -60,7 +60,7 @@ def log_bayes_factors(differences: npt.ArrayLike, g: float = G) -> Array:
     With ``rho = n mean^2 / sum of squares``, the formula above is
     ``(1 + n g)^(-1/2) (1 - rho n g / (1 + n g))^(-n / 2)``, which needs no ``t`` and holds for a
     spread of zero too: pairs that all differ by one amount give the largest value that n pairs can
-    give, :func:`most`. Differences that are all zero give the smallest.
+    give, :func:`largest_possible`. Differences that are all zero give the smallest.
     """
     d = np.asarray(differences, np.float64)
     n = np.arange(1, d.shape[-1] + 1)
@@ -78,7 +78,7 @@ def evidence(differences: npt.ArrayLike, g: float = G) -> Array:
     return logs
 
 
-def most(n: int, g: float = G) -> float:
+def largest_possible(n: int, g: float = G) -> float:
     """Natural logarithm of the largest Bayes factor that ``n`` pairs can give."""
     return (n - 1) / 2 * math.log1p(n * g)
 
@@ -86,12 +86,12 @@ def most(n: int, g: float = G) -> float:
 def fewest_pairs(alpha: float, g: float = G) -> int:
     """Pairs from which on the rule can decide at all at level ``alpha``."""
     n = FEWEST
-    while most(n, g) < -math.log(alpha):
+    while largest_possible(n, g) < -math.log(alpha):
         n += 1
     return n
 
 
-def strongest(differences: npt.ArrayLike, g: float = G, ordered: bool = True) -> float:
+def largest_factor(differences: npt.ArrayLike, g: float = G, ordered: bool = True) -> float:
     """Natural logarithm of the largest Bayes factor of all looks; minus infinity before the first.
 
     Looks are at the first n pairs in the order in which they were run. Where that is not known
@@ -103,7 +103,7 @@ def strongest(differences: npt.ArrayLike, g: float = G, ordered: bool = True) ->
 
 def anytime_p(differences: npt.ArrayLike, g: float = G, ordered: bool = True) -> float:
     """``min(1, 1 / max BF)``: a p-value that stays valid when one looks after every pair."""
-    return math.exp(-max(0.0, strongest(differences, g, ordered)))
+    return math.exp(-max(0.0, largest_factor(differences, g, ordered)))
 
 
 def critical_t(n: npt.ArrayLike, alpha: float, g: float = G) -> Array:
@@ -173,11 +173,16 @@ def last_interval(differences: npt.ArrayLike, alpha: float, g: float = G) -> Int
     return Interval(float(low[-1]), float(high[-1]))
 
 
-def directions(differences: npt.ArrayLike, alpha: float, g: float = G) -> npt.NDArray[np.int_]:
+def directions(
+    differences: npt.ArrayLike, alpha: float, g: float = G, ordered: bool = True
+) -> npt.NDArray[np.int_]:
     """The sign that the running interval has: 1, -1, or 0 if it holds zero or is contradictory.
 
-    For many experiments at once, as simulations need it: (..., N) -> (...).
+    For many experiments at once, as simulations need it: (..., N) -> (...). Of pairs of unknown
+    order, the sign of the last look's interval.
     """
     low, high = intervals(differences, alpha, g)
+    if not ordered:
+        low, high = low[..., -1:], high[..., -1:]
     low, high, mean = low.max(-1), high.min(-1), np.mean(differences, axis=-1)
     return np.where((low <= mean) & (mean <= high), (low > 0).astype(int) - (high < 0), 0)

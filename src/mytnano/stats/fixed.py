@@ -23,11 +23,16 @@ def paired_t(differences: npt.ArrayLike, alpha: float) -> tuple[float, Interval]
     """Student's paired t: the two-sided p-value of a mean of zero, and the interval of the mean.
 
     Without any spread there is no ``t``: the p-value is then that of :func:`sign_flip`, which needs
-    none, and the interval endless. With fewer than two pairs nothing is known, ``p = 1``.
+    none, and the interval holds what that test does not reject: the one difference that all pairs
+    show, or everything where so few pairs cannot reject at ``alpha``. With fewer than two pairs
+    nothing is known, ``p = 1``.
     """
     d = np.asarray(differences, np.float64)
     if d.size < 2 or constant(d):
-        return sign_flip(d), Interval(-math.inf, math.inf)
+        p = sign_flip(d)
+        if p > alpha:
+            return p, Interval(-math.inf, math.inf)
+        return p, Interval(float(d.min()), float(d.max()))
     tested = stats.ttest_1samp(d, 0.0)
     interval = tested.confidence_interval(1 - alpha)
     return float(tested.pvalue), Interval(float(interval.low), float(interval.high))

@@ -27,58 +27,49 @@ _STEPS = 12
 _MOST_PAIRS = 1_000_000
 
 
-def draws(experiments: int, n: int, seed: int = 0) -> Array:
-    """Standard normal differences of equal arms, shape (experiments, n)."""
-    return np.random.default_rng(seed).standard_normal((experiments, n))
-
-
-def power(
-    effect: float, n: int, alpha: float, g: float = eprocess.G, classic: bool = False
-) -> float:
-    """Chance that ``n`` pairs find an effect, with its sign.
-
-    Args:
-        effect: true mean in units of the paired deviation; positive.
-        alpha: the level at which the arm is held, Holm's step included.
-        g: prior variance of the e-process.
-        classic: the paired t at ``n`` instead of the e-process at every pair up to ``n``.
-    """
-    return _power(_noise(n), effect, alpha, g, classic)
-
-
-def _power(noise: Array, effect: float, alpha: float, g: float, classic: bool) -> float:
-    found = (
-        fixed.directions(noise + effect, alpha)
-        if classic
-        else eprocess.directions(noise + effect, alpha, g)
-    )
-    return float(np.mean(found == 1))
-
-
 def _noise(n: int) -> Array:
-    """Fewer experiments when they are long, so that memory and time stay bounded."""
-    return draws(max(_FEWEST_DRAWS, min(DRAWS, _NUMBERS // n)), n)
+    """Standard normal differences of equal arms, (experiments, n).
+
+    Fewer experiments when they are long, so that memory and time stay bounded.
+    """
+    experiments = max(_FEWEST_DRAWS, min(DRAWS, _NUMBERS // n))
+    return np.random.default_rng(0).standard_normal((experiments, n))
 
 
 @lru_cache(maxsize=256)
 def minimum_detectable(
-    n: int, alpha: float, g: float = eprocess.G, classic: bool = False, wanted: float = POWER
+    n: int, alpha: float, g: float = eprocess.G, classic: bool = False, ordered: bool = True
 ) -> float:
-    """Smallest effect, in paired deviations, that is found with probability ``wanted``.
+    """Smallest effect that ``n`` pairs find with probability :data:`POWER`, in paired deviations.
 
-    Infinite if ``n`` pairs cannot decide at this level, whatever they show. Found by bisection, as
-    the chance grows with the effect.
+    Infinite if they cannot decide at this level, whatever they show. Found by bisection, as the
+    chance grows with the effect.
+
+    Args:
+        alpha: the level at which the arm is held, Holm's step included.
+        g: prior variance of the e-process.
+        classic: the paired t at ``n`` instead of the e-process at every pair up to ``n``.
+        ordered: false where the order of the pairs is not known, so that only the last look counts.
     """
-    if n < eprocess.FEWEST or not (classic or eprocess.most(n, g) > -math.log(alpha)):
+    if n < eprocess.FEWEST or not (classic or eprocess.largest_possible(n, g) > -math.log(alpha)):
         return math.inf
     noise, low, high = _noise(n), 0.0, 1.0
-    while _power(noise, high, alpha, g, classic) < wanted:
+
+    def power(effect: float) -> float:
+        found = (
+            fixed.directions(noise + effect, alpha)
+            if classic
+            else eprocess.directions(noise + effect, alpha, g, ordered)
+        )
+        return float(np.mean(found == 1))
+
+    while power(high) < POWER:
         low, high = high, 2 * high
         if high > 1e6:
             return math.inf
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        if _power(noise, middle, alpha, g, classic) < wanted:
+        if power(middle) < POWER:
             low = middle
         else:
             high = middle

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mytnano.errors import UserError
 from mytnano.stats import fixed
+from mytnano.stats.differences import percent
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,16 @@ class Trend:
     """The change of an effect for each doubling of compute, in percent of the baseline's metric.
 
     Attributes:
-        slope, low, high: points of percent a doubling; the interval is endless with one seed.
+        slope, low, high: percent by which the ratio of arm to baseline changes a doubling; the
+            interval is endless with one seed.
         p: of no slope. resolved: the interval excludes zero.
         shrinks: the effect goes towards zero, False if away from it; None if its sign over all
             sizes is not known, or no slope is resolved.
         compute: of the baseline at each size, rising.
-        effects: mean difference at each.
+        effects: mean difference at each, in percent.
         seeds: at each size.
+        reverses: a slope is resolved, and so are the effects at the least and the most compute,
+            with opposite signs.
     """
 
     slope: float
@@ -43,12 +47,19 @@ class Trend:
     compute: tuple[float, ...]
     effects: tuple[float, ...]
     seeds: int
+    reverses: bool = False
 
     def __str__(self) -> str:
         at = f"{len(self.compute)} sizes over {self.compute[-1] / self.compute[0]:.3g}x compute"
         ends = f"[{self.low:+.2g}, {self.high:+.2g}]"
         if not self.resolved:
             return f"no trend with compute is resolved: {self.slope:+.2g} % a doubling {ends}, {at}"
+        if self.reverses:
+            least, most = self.effects[0], self.effects[-1]
+            return (
+                f"its effect reverses, from {least:+.2g} % at the least compute to {most:+.2g} % "
+                f"at the most, by {self.slope:+.2g} % a doubling {ends}, {at}"
+            )
         if self.shrinks is None:
             return f"its difference moves by {self.slope:+.2g} % a doubling of compute {ends}, {at}"
         low, high = sorted((abs(self.low), abs(self.high)))
@@ -81,17 +92,24 @@ def trend(compute: Sequence[float], differences: npt.ArrayLike, alpha: float) ->
     slopes = x @ d / (x @ x)  # (seeds,)
     p, interval = fixed.paired_t(slopes, alpha)
     resolved = bool(interval.low > 0 or interval.high < 0)
-    middle = fixed.paired_t(d.mean(axis=0), alpha)[1]
-    sign = 1 if middle.low > 0 else -1 if middle.high < 0 else 0
+    sign = _sign(d.mean(axis=0), alpha)
     slope = float(slopes.mean())
+    reverses = resolved and _sign(d[0], alpha) * _sign(d[-1], alpha) < 0
     return Trend(
-        slope=slope,
-        low=interval.low,
-        high=interval.high,
+        slope=percent(slope),
+        low=percent(interval.low),
+        high=percent(interval.high),
         p=p,
         resolved=resolved,
-        shrinks=sign * slope < 0 if resolved and sign else None,
+        shrinks=sign * slope < 0 if resolved and sign and not reverses else None,
         compute=tuple(map(float, amounts)),
-        effects=tuple(map(float, d.mean(axis=1))),
+        effects=tuple(percent(float(mean)) for mean in d.mean(axis=1)),
         seeds=d.shape[1],
+        reverses=reverses,
     )
+
+
+def _sign(differences: npt.NDArray[np.float64], alpha: float) -> int:
+    """The sign of the mean that the paired t shows; 0 if it shows none."""
+    interval = fixed.paired_t(differences, alpha)[1]
+    return int(interval.low > 0) - int(interval.high < 0)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.stats import eprocess, fixed
 from mytnano.stats.differences import Array, Pairs, band, percent
 from mytnano.stats.eprocess import Interval
@@ -169,9 +169,7 @@ class _Tested:
 
 def _differences(arm: Pairs) -> Array | None:
     if arm.status and arm.status not in UNFIT:
-        raise UserError(
-            f"arm '{arm.name}': '{arm.status}' is not a status; there are {', '.join(UNFIT)}"
-        )
+        raise UserError(f"arm '{arm.name}': {unknown(arm.status, 'a status', UNFIT)}")
     return None if arm.status else arm.differences()
 
 
@@ -205,7 +203,7 @@ def _measured(name: str, d: Array, tested: _Tested, rule: Rule) -> Verdict:
         detected="" if not sign else "better" if (sign > 0) == rule.higher_is_better else "worse",
         contradictory=interval.contradictory,
         constant=fixed.constant(d),
-        log10_bayes_factor=eprocess.strongest(d, rule.g, tested.ordered) / math.log(10),
+        log10_bayes_factor=eprocess.largest_factor(d, rule.g, tested.ordered) / math.log(10),
         paired_t_p=fixed.paired_t(d, tested.level)[0],
         sign_flip_p=fixed.sign_flip(d),
     )
@@ -247,7 +245,7 @@ def _decide(known: Verdict, d: Array, tested: _Tested, rule: Rule) -> Verdict:
 def _unresolved(known: Verdict, tested: _Tested, rule: Rule) -> Verdict:
     """With what as many pairs would have found, and how many it takes."""
     g, deviation = rule.g, known.deviation
-    detectable = minimum_detectable(known.pairs, tested.level, g, rule.fixed)
+    detectable = minimum_detectable(known.pairs, tested.level, g, rule.fixed, tested.ordered)
     unresolved = replace(
         known,
         detectable=detectable,

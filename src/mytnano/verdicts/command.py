@@ -28,7 +28,7 @@ class Request:
         rule: how to decide.
         baseline: an arm; None is the one called ``baseline``, else the first.
         compare: arms to judge; none named means all but the baseline.
-        metric, arm_column: names of columns.
+        metric, arm_column, seed_column: names of columns.
         json: where to write everything; None for nowhere.
     """
 
@@ -38,6 +38,7 @@ class Request:
     compare: tuple[str, ...] = ()
     metric: str = "metric"
     arm_column: str = "arm"
+    seed_column: str = "seed"
     json: Path | None = None
 
 
@@ -51,7 +52,8 @@ def give_verdicts(request: Request, console: Console) -> list[Verdict]:
     names = arms_of(table, request.arm_column)
     baseline, baseline_note = choose_baseline(names, request.baseline)
     arms, arms_note = choose_arms(names, baseline, request.compare)
-    runs = read_runs(table, [baseline, *arms], request.arm_column, request.metric)
+    columns = request.arm_column, request.metric, request.seed_column
+    runs = read_runs(table, [baseline, *arms], *columns)
     question = build(runs, baseline, arms, request.rule.higher_is_better, request.rule.fixed)
     verdicts = judge(question.pairs(), request.rule)
     worth, worth_notes = _worth(question, verdicts, request.rule)

@@ -150,21 +150,28 @@ def build(
         fixed: the number of seeds was fixed, so no arm may have been stopped.
 
     Raises:
-        UserError: a run stands twice, seeds are not paired, or the baseline is not healthy.
+        UserError: a run stands twice, seeds are not paired, or the baseline is not healthy at an
+            amount of compute that an arm is compared at.
     """
-    levels = [_side(group, higher) for group in _levels([r for r in runs if r.arm == baseline])]
-    for level in levels:
+    every = [_side(group, higher) for group in _levels([r for r in runs if r.arm == baseline])]
+    sides = [_arm(name, [run for run in runs if run.arm == name], higher) for name in arms]
+    paired = [(side, _nearest(side, every)) for side in sides]
+    for side, level in paired:
         if level.status:
             raise UserError(
                 f"the baseline {baseline} is not healthy, as seed {', '.join(level.unfit)} is "
                 f"{level.status}; choose another with --baseline"
             )
-    sides = [_arm(name, [run for run in runs if run.arm == name], higher) for name in arms]
-    paired = [(side, _nearest(side, levels)) for side in sides]
-    for side, level in paired:
         _check_seeds(side, level, fixed)
+    levels = [level for level in every if not level.status]
     compared = [level for level in levels if any(level is other for _, other in paired)]
-    notes = [*_rate_notes([*compared, *sides]), *_edge_notes([*levels, *sides], len(levels) > 1)]
+    notes = [
+        f"{baseline} at {level.flops:.3g} FLOPs is left out, as seed {', '.join(level.unfit)} is "
+        f"{level.status}"
+        for level in every
+        if level.status
+    ]
+    notes += [*_rate_notes([*compared, *sides]), *_edge_notes([*levels, *sides], len(levels) > 1)]
     notes += [*_unfit_notes(sides), *_early_notes(paired), *_compute_notes(paired)]
     if not fixed:
         notes += _order_notes(sides)

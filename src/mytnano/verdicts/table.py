@@ -78,7 +78,7 @@ def read_table(path: Path) -> Table:
         if len(cells) != len(header):
             raise UserError(
                 f"line {line} of {path} has {len(cells)} cells, but the first line names "
-                f"{len(header)} columns; mend that line"
+                f"{len(header)} columns; fix that line"
             )
         rows.append((line, dict(zip(header, cells, strict=True))))
     if not rows:
@@ -106,7 +106,7 @@ def arms_of(table: Table, column: str) -> list[str]:
     Raises:
         UserError: there is no such column, or an arm has no name.
     """
-    _require(table, column, "arm", "--arm")
+    _require(table, column, "--arm")
     for line, row in table.rows:
         if not row[column]:
             raise UserError(f"line {line} of {table.path} names no {column}; name it or remove it")
@@ -114,32 +114,38 @@ def arms_of(table: Table, column: str) -> list[str]:
 
 
 def read_runs(
-    table: Table, arms: Sequence[str], arm_column: str = "arm", metric: str = "metric"
+    table: Table,
+    arms: Sequence[str],
+    arm_column: str = "arm",
+    metric: str = "metric",
+    seed_column: str = "seed",
 ) -> list[Run]:
     """The runs of some arms; those of others are not looked at.
 
     Raises:
         UserError: a column is missing, a value is not what it should be, or a run stands twice.
     """
-    _require(table, "seed", "seed", "")
-    _require(table, metric, "metric", "--metric")
+    _require(table, seed_column, "--seed")
+    _require(table, metric, "--metric")
     wanted = [(line, row) for line, row in table.rows if row[arm_column] in arms]
-    runs = [_run(table, line, row, arm_column, metric) for line, row in wanted]
+    runs = [_run(table, line, row, arm_column, metric, seed_column) for line, row in wanted]
     for column in ("lr", "flops"):
         _all_or_none(table, runs, column)
     return runs
 
 
-def _require(table: Table, column: str, what: str, option: str) -> None:
+def _require(table: Table, column: str, option: str) -> None:
     if column not in table.header:
-        how = f"name the right one with {option}" if option else f"add one with each run's {what}"
         names = ", ".join(name or "''" for name in table.header)
-        raise UserError(f"{table.path} has no column '{column}'; it has {names}; {how}")
+        found = f"no column '{column}'; it has {names}"
+        raise UserError(f"{table.path} has {found}; name the right one with {option}")
 
 
-def _run(table: Table, line: int, row: dict[str, str], arm_column: str, metric: str) -> Run:
+def _run(
+    table: Table, line: int, row: dict[str, str], arm_column: str, metric: str, seed_column: str
+) -> Run:
     where = f"line {line} of {table.path}"
-    seed, status = _seed(row["seed"]), _status(row.get("status", ""), where)
+    seed, status = _seed(row[seed_column]), _status(row.get("status", ""), where)
     if not seed:
         raise UserError(f"{where} has no seed; give the run's seed, as runs are paired by it")
     return Run(
@@ -158,13 +164,14 @@ def _stopped(text: str, where: str) -> bool:
     word = text.lower()
     if word in STOPPED or word in RUNNING:
         return word in STOPPED
-    raise UserError(f"{where}: stopped is '{text}', but it is empty, or '{STOPPED[0]}'; mend it")
+    raise UserError(f"{where}: stopped is '{text}', but it is empty, or '{STOPPED[0]}'; fix it")
 
 
 def _seed(text: str) -> str:
     """``7`` for ``7``, ``07`` and ``7.0``, which are one seed; other names as they are."""
-    if re.fullmatch(r"[+-]?[0-9]+", text):  # which may be too long for a float
-        return str(int(text))
+    if re.fullmatch(r"[+-]?[0-9]+", text):  # which may be too long for a float, or an int
+        digits = text.lstrip("+-").lstrip("0") or "0"
+        return f"-{digits}" if text[0] == "-" and digits != "0" else digits
     if "_" in text:
         return text
     try:
@@ -180,7 +187,7 @@ def _status(text: str, where: str) -> str:
         return ""
     if word not in UNFIT:
         known = ", ".join(["healthy", *UNFIT])
-        raise UserError(f"{where} has status '{text}', but the statuses are {known}; mend it")
+        raise UserError(f"{where} has status '{text}', but the statuses are {known}; fix it")
     return word
 
 
@@ -190,7 +197,7 @@ def _metric(text: str, column: str, status: str, where: str) -> float:
         return value if math.isfinite(value) and value > 0 else math.nan
     if not math.isfinite(value):
         raise UserError(
-            f"{where}: the {column} is '{text}', which is not a number; mend it, say in a column "
+            f"{where}: the {column} is '{text}', which is not a number; fix it, say in a column "
             "'status' that the run diverged, or leave the arm out with --compare"
         )
     if value <= 0:
@@ -207,7 +214,7 @@ def _positive(row: dict[str, str], column: str, where: str) -> float | None:
         return None
     value = _number(row[column])
     if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{where}: {column} is '{row[column]}', not a positive number; mend it")
+        raise UserError(f"{where}: {column} is '{row[column]}', not a positive number; fix it")
     return value
 
 

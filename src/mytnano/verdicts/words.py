@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -37,8 +37,7 @@ def sentence(verdict: Verdict, baseline: str, rule: Rule, worth: Worth | None = 
 
 def _said(v: Verdict, baseline: str, rule: Rule) -> str:
     if v.verdict in UNFIT:
-        verb = "is" if v.verdict == "undertrained" else "has"
-        return f"{v.name} {verb} {v.verdict}, so it is not compared with {baseline}"
+        return f"{v.name} {_has(v.verdict)}, so it is not compared with {baseline}"
     seeds = f"{v.pairs} paired seed{'s' * (v.pairs != 1)}"
     if v.verdict == "identical":
         return f"{v.name} is identical to {baseline}: not one of {seeds} differs"
@@ -54,6 +53,11 @@ def _said(v: Verdict, baseline: str, rule: Rule) -> str:
     return f"{v.name} against {baseline} is unresolved: {_unresolved(v, seeds, rule)}"
 
 
+def _has(status: str) -> str:
+    """``has diverged``, ``is undertrained``."""
+    return f"{'is' if status == 'undertrained' else 'has'} {status}"
+
+
 def interaction(v: Verdict, whole: str, parts: str, rule: Rule) -> str:
     """What is said of what several changes do together beyond the sum of what each does alone.
 
@@ -62,7 +66,7 @@ def interaction(v: Verdict, whole: str, parts: str, rule: Rule) -> str:
         whole: name of all changes together. parts: their names.
     """
     if v.verdict in UNFIT:
-        return f"no interaction is known: {whole} or one of {parts} has {v.verdict}"
+        return f"no interaction is known, as {whole} or one of {parts} {_has(v.verdict)}"
     seeds = f"{v.pairs} paired seed{'s' * (v.pairs != 1)}"
     if v.verdict in ("better", "worse"):
         beyond = "better" if v.verdict == "better" else "worse"
@@ -97,14 +101,18 @@ def _unresolved(v: Verdict, seeds: str, rule: Rule) -> str:
         return f"{seeds} cannot decide at this alpha, whatever they show; it takes at least {least}"
     seen = f"{difference(v)} % {interval(v)}, {seeds}, {_p(v, rule)}"
     if v.contradictory:
-        return f"{seen}; early and late seeds contradict each other, as runs of one kind hardly do"
+        return (
+            f"{seen}; early and late seeds contradict each other; were they all trained the same "
+            "way?"
+        )
     if v.detectable_percent is None:
         return seen
     more = ""
     if v.pairs_for_margin and v.pairs_for_margin > v.pairs:
         more = f"; about {v.pairs_for_margin} would narrow the interval to the margin"
     found = (
-        f"that many find a difference of {v.detectable_percent:.2g} % with probability {POWER:g}"
+        f"this many seeds would detect a difference of {v.detectable_percent:.2g} % with "
+        f"probability {POWER:g}"
     )
     return f"{seen}; {found}{more}"
 
@@ -128,14 +136,16 @@ def p_value(v: Verdict) -> str:
 
 
 def decimals(v: Verdict) -> int:
-    """Decimals that give the width of the interval two significant digits; two without one.
+    """Decimals that give the width of the interval two significant digits.
 
-    If an end that is not zero would be written as zero, up to two more, so that an interval without
-    zero does not look like one with it.
+    Without a width they give the difference two, and are at least two. If an end that is not zero
+    would be written as zero, up to two more, so that an interval without zero does not look like
+    one with it.
     """
     width = v.high - v.low
     if not (math.isfinite(width) and width > 0):
-        return 2
+        size = abs(v.difference or 0.0)
+        return min(max(1 - math.floor(math.log10(size)), 2), 6) if size else 2
     least = min(max(1 - math.floor(math.log10(width)), 0), 6)
     ends = [end for end in (v.low, v.high) if end]
     enough = (
@@ -191,6 +201,12 @@ def verdict_table(verdicts: Sequence[Verdict], worth: Sequence[Worth | None]) ->
         row = [escape(v.name), v.verdict, *seen, str(v.pairs)]
         table.add_row(*row, *([str(each.value) if each else ""] if any(worth) else []))
     return table
+
+
+def from_json(row: Mapping[str, Any]) -> Verdict:
+    """The verdict that :func:`as_json` wrote to a file, where what is infinite is missing."""
+    known = [field.name for field in fields(Verdict) if row.get(field.name) is not None]
+    return Verdict(**{name: row[name] for name in known})
 
 
 def as_json(verdict: Verdict, said: str, worth: Worth | None) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from mytnano.config import ModelConfig, RunConfig
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief
 from mytnano.measure.flops import forward_flops_per_token
 from mytnano.model.init import initialise, stream_seed
 from mytnano.model.own import own_modules, references
 from mytnano.model.transformer import Transformer
+from mytnano.training.contract_optimizer import check_optimizer
 from mytnano.training.engine import Engine
 
 WINDOWS, SEED, VOCABULARY = 3, 7, 97
@@ -55,12 +56,22 @@ class _Subject:
             return self.model(ids)
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"{self.named} fails on windows of shape {tuple(ids.shape)}: "
-                f"{type(error).__name__}: {error}"
+                f"{self.named} fails on windows of shape {tuple(ids.shape)}: {brief(error)}"
             ) from None
 
     def differ(self, one: Tensor, other: Tensor) -> bool:
         return bool((one - other).abs().max() > CLOSE[self.dtype] * (1 + other.abs().max()))
+
+
+def check_own(config: RunConfig) -> None:
+    """Test the modules and the optimizer of the user's that a resolved config names, if any.
+
+    Raises:
+        UserError: the first part of their contracts that is broken, in one sentence.
+    """
+    if references(config.model):
+        check_contract(config)
+    check_optimizer(config)
 
 
 def check_contract(config: RunConfig) -> None:
@@ -213,10 +224,9 @@ def _check_step(config: RunConfig, named: str) -> None:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        reason = str(error).strip().splitlines() or [""]
         raise UserError(
             f"{named} cannot be trained in {config.train.precision} on {config.train.device}: "
-            f"{type(error).__name__}: {reason[0]}"
+            f"{brief(error)}"
         ) from None
     for name, master in engine.masters.items():
         if not torch.isfinite(master.grad).all():

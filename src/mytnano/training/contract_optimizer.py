@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mytnano.config import RunConfig
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief
 from mytnano.model.init import stream_seed
 from mytnano.model.own import references
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
@@ -141,8 +141,7 @@ def _guarded(named: str, where: str, action: Callable[[], Result]) -> Result:
     except UserError as error:
         raise UserError(f"{named}: {error}") from None
     except (Exception, SystemExit) as error:
-        reason = str(error).strip().splitlines() or [""]
-        raise UserError(f"{named} fails in {where}: {type(error).__name__}: {reason[0]}") from None
+        raise UserError(f"{named} fails in {where}: {brief(error)}") from None
 
 
 def _weights(engine: Engine) -> dict[str, Tensor]:
