@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from mytnano.config import RunConfig
 from mytnano.model.own import with_own_code
+from mytnano.run_files import WEIGHTS
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.care import Care, unseen
@@ -70,6 +71,14 @@ def text_with_three_splits():
 
 def run_of(text, case="fp32", steps=STEPS, **sections):
     return with_own_code(toy_run(text, steps, **{**CASES[case], **sections}))
+
+
+def load_weights(model, folder):
+    """Put a finished run's fp32 weights into a model of its config."""
+    weights = load_file(folder / WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
 
 
 def run_config(id="mytnano", precision="fp32", model=None, **optim):

@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mytnano.config import ModelConfig, RunConfig, role
 from mytnano.designs.rungs import ROOT, RUNGS, design, difference
-from mytnano.measure.markov import markov_source
+from mytnano.measure.markov import MarkovSource, markov_source
 from mytnano.model.transformer import Transformer
 from mytnano.text.batches import tokens_per_window
 from mytnano.text.corpus import Corpus
@@ -64,6 +65,16 @@ def markov_splits(
     source = markov_source(order, seed, alphabet, spread)
     sizes = (train, test, test)
     return source, [source.documents(max(1, n // 4000), 4000, i) for i, n in enumerate(sizes)]
+
+
+def random_bytes_source():
+    """Uniform random bytes: exactly 8 bits per byte, whatever the model."""
+    return MarkovSource(bytes(range(256)), 0, np.full((1, 256), 1 / 256))
+
+
+def kept_bytes(cache):
+    """Memory of what a cache keeps."""
+    return sum(t.numel() * t.element_size() for kept in cache._kept.values() for t in kept)
 
 
 def stream_of(documents: list[bytes], tokenizer: Tokenizer | None = None) -> Stream:

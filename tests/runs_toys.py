@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from mytnano.cli import STOPPED
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json
-from mytnano.runs.jobs import STOPPED, Job, Report
+from mytnano.runs.jobs import Job, Report
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.runner import run_jobs
 from mytnano.training.care import Progress

@@ -17,8 +17,9 @@ from model_toys import HEALTHY, text_of, toy_run, words
 from mytnano.config import RunConfig
 from mytnano.designs.scale import SCALE
 from mytnano.distributed import run as shared
-from mytnano.distributed.world import is_chief, joined
+from mytnano.distributed.world import joined
 from mytnano.errors import UserError
+from mytnano.terminal import is_chief
 from mytnano.training.care import Care
 from mytnano.training.files import write_curve
 

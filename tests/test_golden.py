@@ -5,7 +5,7 @@ import json
 import golden
 import pytest
 
-from mytnano.config import SEMANTICS
+from mytnano.config import BF16_SEMANTICS, SEMANTICS, RunConfig, semantics
 
 MENDED_BY = "numbers moved: bump SEMANTICS in mytnano/config.py and run `python tests/golden.py`"
 KNOWN = json.loads(golden.FILE.read_text())
@@ -14,6 +14,14 @@ KNOWN = json.loads(golden.FILE.read_text())
 def test_semantics_is_that_of_the_file():
     assert KNOWN["semantics"] == SEMANTICS, "run `python tests/golden.py`"
     assert KNOWN["losses"].keys() == golden.CONFIGS.keys(), MENDED_BY
+
+
+def test_hashes_of_runs_in_fp32_are_those_of_the_published_ones():
+    """Numbers that move in bf16 alone leave them as they are."""
+    config = RunConfig()
+    assert config.hash == "4a1779511a57"
+    assert config.but(train={"precision": "bf16"}).hash == "b2fa1cf5f393"
+    assert (semantics("fp32"), semantics("bf16")) == (SEMANTICS, BF16_SEMANTICS)
 
 
 def test_known_defaults_have_not_moved():

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_toys import random_bytes_source
 
 from mytnano.errors import UserError
 from mytnano.measure.baselines import NAMES, closed_form_baselines, token_baselines
 from mytnano.measure.compressors import training_text
 from mytnano.measure.kneser_ney import fit_kneser_ney
-from mytnano.measure.markov import MarkovSource, markov_source, random_bytes_source
+from mytnano.measure.markov import MarkovSource, markov_source
 from mytnano.measure.ngrams import Unigram, fit_bigram, fit_unigram
 from mytnano.measure.symbols import (
     BORDER,

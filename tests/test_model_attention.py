@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mytnano.model import attention
 from mytnano.model.attention import (
     alibi_slopes,
     attention_weights,
@@ -84,6 +85,14 @@ def test_alibi_by_hand_in_both_kernels(T):
             for kernel in KERNELS:
                 got = kernel(q, k, v, mask)[0, head, i]
                 torch.testing.assert_close(got, weights @ v[0, head, : i + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_pytorchs_kernel_takes_fewer_key_value_heads(monkeypatch):
+    monkeypatch.setattr(attention, "TILED_UP_TO", 0)  # as on a GPU
+    (q, k, v), mask, _ = inputs(9, H=4)
+    k, v = k[:, :2], v[:, :2]  # (B, G, T, K)
+    whole = fused_attention(q, *(x.repeat_interleave(2, dim=1) for x in (k, v)), mask)
+    torch.testing.assert_close(fused_attention(q, k, v, mask), whole)
 
 
 KERNELS = (explicit_attention, fused_attention)

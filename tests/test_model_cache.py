@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_toys import KINDS, SMALL, random_ids, rough_model
+from model_toys import KINDS, SMALL, kept_bytes, random_ids, rough_model
 
 from mytnano.config import ModelConfig
 from mytnano.model.cache import Cache, why_no_cache
@@ -58,7 +58,7 @@ def test_only_key_value_heads_are_kept():
         config = ModelConfig(**{**SMALL, "kv_heads": kv_heads})
         cache = Cache([3], config.context)
         rough_model(config)(random_ids(config, 1, 3), cache)
-        sizes[kv_heads] = cache.bytes()
+        sizes[kv_heads] = kept_bytes(cache)
     per_head = 2 * 2 * 4 * SMALL["context"] * SMALL["width"] // 4  # layers, K and V, bytes
     assert sizes == {heads: heads * per_head for heads in (4, 2, 1)}
 

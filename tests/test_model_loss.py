@@ -20,6 +20,13 @@ def inputs(dtype=torch.float32, ignored=True):
     return states, weight, targets
 
 
+def test_the_gradient_of_a_likely_token_survives_bf16():
+    logits = torch.tensor([[9.0, 1.0, 0.0]], dtype=torch.bfloat16)  # (1, V)
+    expected = logits.double().softmax(-1)[0, 0] - 1
+    loss._loss_and_gradient_(logits, torch.tensor([0]), 1.0, 0.0)
+    assert logits[0, 0].item() == pytest.approx(expected.item(), rel=0.01)
+
+
 def plain(states, weight, targets, softcap=0.0):
     logits = (states @ weight.t()).flatten(0, 1)
     if softcap:

@@ -161,6 +161,9 @@ def test_paths_start_as_they_should():
 BAD = [
     ({"mixer": "mean", "qk_norm": True}, "qk_norm acts inside attention"),
     ({"mixer": "mean", "positions": "alibi"}, "'alibi' acts inside attention"),
+    ({"mixer": "mean", "positions": "rope"}, "'rope' acts inside attention"),
+    ({"norm": "none", "embedding_norm": True}, "embedding_norm places the design's norm"),
+    ({"norm": "none", "norm_place": "sandwich"}, "'sandwich' places the design's norm"),
     ({"mixer": "mean", "value_embeddings": True}, "value_embeddings acts inside attention"),
     ({"softcap": -1.0}, "greater than or equal to 0"),
 ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_toys import random_ids, rough_model, tiny_design
 
-from mytnano.model.transformer import build_tables, rotate
+from mytnano.model.transformer import Transformer, build_tables, rotate
 
 
 def llama_rotation(x, base):
@@ -52,6 +52,16 @@ def test_only_rope_makes_tables_and_they_are_rounded_last():
     exact = build_tables(config, 1000, like.float())
     assert torch.equal(rounded.cos, exact.cos.bfloat16())
     assert torch.equal(rounded.sin, exact.sin.bfloat16())
+
+
+@pytest.mark.parametrize("positions", ["rope", "alibi", "learned"])
+def test_shorter_windows_share_the_tables_of_the_longest(positions):
+    model = Transformer(tiny_design("rope", context=40, positions=positions))
+    x = torch.zeros(1)
+    for T in (7, 40, 39):
+        for found, own in zip(model.tables(T, x), build_tables(model.config, T, x), strict=True):
+            assert found is None if own is None else torch.equal(found, own)
+    assert len(model._tables) == 1
 
 
 def test_a_model_without_positions_elsewhere_knows_order_by_rope():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from model_toys import rough_model, tiny_design
 
-from mytnano.model.sampling import sample
+from mytnano.model.sampling import draw, sample
 
 
 @pytest.fixture
@@ -22,6 +22,12 @@ def test_greedy_takes_the_likeliest(model):
         with torch.no_grad():
             assert int(model.eval().logits(torch.tensor([ids]))[0, -1].argmax()) == token
         ids.append(token)
+
+
+def test_next_to_zero_is_zero():
+    logits = torch.tensor([1.0, 90.0, 89.0])
+    for temperature in (1e-40, 1e-300, 1e-7):
+        assert draw(logits, temperature, torch.Generator().manual_seed(0)) == 1
 
 
 def test_only_the_last_window_counts(model):

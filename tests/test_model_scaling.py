@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from coordinate_check import TOY, batch, coordinates, growth
 from model_toys import tiny_design
 
 from mytnano.config import RunConfig
 from mytnano.model.init import initialise
 from mytnano.model.scaling import adamw_rule, query_factor, resized
 from mytnano.model.transformer import Transformer
-from mytnano.training.coordinates import TOY, batch, coordinates, growth
 from mytnano.training.engine import Engine
 from mytnano.training.optimizers import LR_SCALE
 

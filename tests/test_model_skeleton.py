@@ -7,7 +7,6 @@ from model_toys import HEALTHY
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters as of_recipe
 from mytnano.designs.recipes import sized
-from mytnano.distributed.run import least_memory
 from mytnano.lab.match import parameters as of_arm
 from mytnano.measure.memory_plan import count_weights
 from mytnano.model.skeleton import parameter_count, skeleton
@@ -51,7 +50,6 @@ def test_everybody_counts_the_same(config, parts):
     true = sum(p.numel() for p in Transformer(run.model).parameters())
     assert parameter_count(run.model) == of_arm(run) == count_weights(run.model).total == true
     assert of_recipe(run.model, 50) == true
-    assert least_memory(run, 1) > 12 * true  # weights, gradients, and at least one moment
     assert update_flops(run) > 0
 
 

@@ -6,21 +6,31 @@ import sys
 from pathlib import Path
 
 import pytest
+from measured_memory import measured_peak
 from model_toys import HEALTHY
 
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.designs.recipes import batch_windows
 from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.measure import memory_plan
 from mytnano.measure.devices import DEVICES
 from mytnano.measure.flops import training_flops
 from mytnano.measure.memory_plan import chunk_rows, count_weights, one_pass, state_bytes
-from mytnano.planning import measured
 from mytnano.planning.hardware import parse_hardware
 from mytnano.planning.memory import micro_windows, training_memory
-from mytnano.planning.plan import VOCABULARY, as_json, design_named, halves, make_plan, sentences
-from mytnano.solo.memory import fitting_windows
+from mytnano.planning.plan import (
+    VOCABULARY,
+    as_json,
+    design_named,
+    gigabytes,
+    halves,
+    is_recipe,
+    make_plan,
+    sentences,
+)
+from mytnano.solo.memory import evened, fitting_windows
 from mytnano.text.tokenizers import build_tokenizer
 from mytnano.training.engine import recompute_blocks
 from mytnano.training.matching import run_flops
@@ -37,7 +47,7 @@ def test_hardware():
     assert parse_hardware("h100 pcie") == (1, DEVICES["H100-PCIe"])
     assert parse_hardware("2 x a100-80gb")[0] == 2
     for wrong in ("TPU", "8x", "", "8xV100"):
-        with pytest.raises(UserError, match=r"figures are known; there are H200, H100"):
+        with pytest.raises(UserError, match=r"unknown hardware '.*'; known: H200, H100"):
             parse_hardware(wrong)
     with pytest.raises(UserError, match="not a number of devices"):
         parse_hardware("0xH100")
@@ -101,6 +111,12 @@ def test_the_windows_of_one_pass_fit_the_memory():
     assert fitting_windows(wanted, 1, 64, 0) == 1
 
 
+def test_a_step_has_passes_of_one_size_where_it_can():
+    """Each other size is compiled anew."""
+    cases = {(25, 50): 25, (13, 50): 10, (13, 53): 11, (8, 64): 8, (5, 7): 4, (1, 7): 1}
+    assert {case: evened(*case) for case in cases} == cases
+
+
 def test_a_gpu_forms_more_logits_at_once():
     model = config({"vocab_size": 30_000}).model
     assert chunk_rows(model, "cuda") > chunk_rows(model) >= 128
@@ -156,7 +172,7 @@ def test_a_probe_counts_where_a_step_takes_less():
     assert training_memory(plain).probe == 0
     copy = 4 * count_weights(made.model).total
     assert training_memory(plain.but(train={"recompute": True})).probe == copy
-    seen = measured.measured_peak(made.but(train=few), True) if sys.platform == "linux" else 0
+    seen = measured_peak(made.but(train=few), True) if sys.platform == "linux" else 0
     assert seen <= 1.1 * small.tensors
 
 
@@ -173,7 +189,7 @@ def test_tensors_are_predicted_as_they_are_measured():
         train={"batch_windows": 64},
     )
     memory = training_memory(made)
-    assert memory.tensors == pytest.approx(measured.measured_peak(made, True), rel=0.1)
+    assert memory.tensors == pytest.approx(measured_peak(made, True), rel=0.1)
 
 
 @pytest.mark.extras
@@ -186,7 +202,7 @@ def test_memory_is_predicted():
     assert len(plain) >= 5
     for name in plain:
         memory = training_memory(script.config_of(name))
-        found = measured.measured_peak(script.config_of(name))
+        found = measured_peak(script.config_of(name))
         assert memory.total == pytest.approx(found, rel=0.2), name
 
 
@@ -204,7 +220,7 @@ def test_a_plan():
     assert plan.flops == training_flops(made.model, 1_000_000)
     assert plan.hours[1] == pytest.approx(plan.flops / (2 * 989e12 * 0.3 * 3600))
     said = "\n".join(sentences(plan, "small"))
-    assert "it fits" in said and "assumption" in said and "with train.recompute=True" in said
+    assert "it fits" in said and "assumption" in said and "with recompute=true" in said
     assert json.loads(json.dumps(as_json(plan)))["fits"] is True
     with pytest.raises(UserError, match=r"3 devices cannot share the 64 windows.*=66"):
         make_plan(made, DEVICES["H100"], 3, 1000)
@@ -230,7 +246,7 @@ def test_a_share_of_the_peak_that_was_measured():
     assert "at 0.4 of the published" in sentences(plan, "small")[-1]
     assert not as_json(plan)["mfu_assumed"]
     for wrong in (0.0, 1.2, -1.0):
-        with pytest.raises(UserError, match="is no share of the peak"):
+        with pytest.raises(UserError, match="--mfu must be above 0"):
             make_plan(made, DEVICES["H100"], 1, 10**6, mfu=wrong)
 
 
@@ -247,7 +263,7 @@ def test_a_plan_counts_the_operations_of_its_optimizer_as_a_run_does():
 def test_a_context_keeps_the_tokens_of_a_step():
     plan = make_plan(config(train={"batch_windows": 64}), DEVICES["H100"], 1, 10**6, context=256)
     assert plan.config.model.context == 256 and plan.config.train.batch_windows == 16
-    with pytest.raises(UserError, match="a context of 1 tokens"):
+    with pytest.raises(UserError, match="the context must be 2 to"):
         make_plan(config(), DEVICES["H100"], 1, 10**6, context=1)
 
 
@@ -268,6 +284,29 @@ def test_advice_makes_it_fit():
 
 def test_the_vocabulary_of_cl100k_is_that_of_its_tokenizer(tmp_path):
     assert build_tokenizer("cl100k", [b"abc"], tmp_path).vocab_size == VOCABULARY["cl100k"]
+
+
+def test_a_recipe_has_the_batch_that_its_training_would_have():
+    made, tokens = design_named("mytnano:small"), 10**9
+    plan = make_plan(made, DEVICES["H100"], 8, tokens, batch_rule=True)
+    windows = batch_windows(tokens, made.model.context)
+    assert 0 <= plan.config.train.batch_windows - windows < 8
+    longer = make_plan(made, DEVICES["H100"], 8, tokens, context=1024, batch_rule=True)
+    assert longer.config.train.batch_windows % 8 == 0
+    assert is_recipe("mytnano:small") and is_recipe("mytnano-modern")
+    assert not is_recipe("mytnano") and not is_recipe("mytllm-1b")
+
+
+def test_a_name_that_a_rung_and_a_recipe_share_is_explained():
+    plan = make_plan(config(train={"batch_windows": 4}), DEVICES["L4"], 1, 10**6)
+    assert (
+        sentences(plan, "mytnano")[0] == "mytnano is the ladder's rung; as a recipe: mytnano:nano"
+    )
+    assert sentences(plan, "mytnano:nano")[0].startswith("mytnano:nano: ")
+
+
+def test_small_sizes_are_megabytes():
+    assert [gigabytes(size) for size in (1.23e10, 1e8, 5e6)] == ["12.30 GB", "0.10 GB", "5.00 MB"]
 
 
 def test_designs_by_name():

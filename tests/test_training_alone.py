@@ -39,11 +39,22 @@ def test_it_is_the_run_of_the_loop(tmp_path, monkeypatch):
 
 
 OWN = """
+import torch
 from torch import nn
 
 
 class Gain(nn.RMSNorm):
     pass
+
+
+class Counts(nn.RMSNorm):
+    def __init__(self, width):
+        super().__init__(width)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += 1
+        return super().forward(x)
 """
 
 
@@ -58,6 +69,14 @@ def test_modules_of_ones_own_are_a_part_of_the_runs_hash(tmp_path, monkeypatch):
         written = json.loads((folder / "config.json").read_text())
         assert len(written["model"]["own_code"]) == 64
     assert hashes[0] != hashes[1]
+
+
+def test_a_module_that_checkpoints_would_not_hold_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    config = design(tmp_path).but(model={"norm": "./mine.py:Counts", "embedding_norm": True})
+    with pytest.raises(UserError, match="passes changes while the module trains"):
+        train_alone(config, tmp_path / "runs" / "one")
 
 
 def test_a_corpus_that_is_too_small_is_one_sentence(tmp_path):

@@ -50,10 +50,34 @@ def test_a_spike_is_skipped_counted_and_said(text, tmp_path, monkeypatch, value)
         "step 21 was skipped",
     ]
     points = run.history["points"]
-    assert [p["step"] for p in points] == [*range(1, 19), 20, *range(22, STEPS + 1)]
-    assert [p["skipped"] for p in points] == [0] * 18 + [1] + [2] * 3
-    assert all(math.isfinite(p["train_loss"]) and p["train_loss"] < 10 for p in points)
+    assert [p["step"] for p in points] == list(range(1, STEPS + 1))
+    assert [p["skipped"] for p in points] == [0] * 18 + [1] * 2 + [2] * 4
+    assert [p["step"] for p in points if p["train_loss"] is None] == [19, 21]
+    assert all(p["train_loss"] < 10 for p in points if p["train_loss"] is not None)
     assert all(weight.isfinite().all() for weight in run.engine.masters.values())
+
+
+def test_a_skipped_step_is_validated_when_that_is_due(text, tmp_path, monkeypatch):
+    config = run_of(text, optim={"spike": 6.0}, train={"evaluations": 1})
+    broken_batches(monkeypatch, {STEPS - 1}, math.nan)
+    last = stepped(config, text, tmp_path).history["points"][-1]
+    assert (last["step"], last["train_loss"]) == (STEPS, None) and last["validation_bpb"] > 0
+
+
+def test_the_time_between_checkpoints_begins_when_one_is_written(text, tmp_path, monkeypatch):
+    now, saves = [0.0], []
+
+    def slow(run, history):
+        saves.append(run.step)
+        now[0] += 100
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop.Run, "_save", slow)
+    run = loop.Run(run_of(text), text, tmp_path, lambda progress: None, Care(checkpoint_seconds=10))
+    for seconds in (11, 1, 1):
+        now[0] += seconds
+        run.look_after()
+    assert len(saves) == 1
 
 
 def test_without_a_spike_the_guard_changes_nothing(text, tmp_path):

@@ -183,6 +183,45 @@ def test_without_a_compiler_it_runs_and_says_so(monkeypatch):
     assert losses == trained(run_config(), 3)[1]
 
 
+def test_a_compiler_that_fails_leaves_it_uncompiled(monkeypatch):
+    tried = []
+
+    def broken(function, **options):
+        def fails(*arguments, **named):
+            tried.append(function)
+            raise RuntimeError("no Python.h\nand more")
+
+        return fails
+
+    monkeypatch.setattr(engine_module, "can_compile", lambda device: True)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match=r"uncompiled \(RuntimeError: no Python.h\): slower"):
+        _, losses = trained(run_config().but(train={"compile": True}), 3)
+    assert losses == trained(run_config(), 3)[1] and len(tried) == 1
+
+
+def test_what_was_compiled_is_forgotten_before_pytorch_refuses_more(monkeypatch):
+    resets = []
+    monkeypatch.setattr(engine_module, "_shapes", set())
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(True))
+    configs = [run_config(model={"layers": n}) for n in range(1, engine_module.SHAPES + 2)]
+    for config in [*configs[:-1], *configs[:-1]]:
+        engine_module.make_room(config)
+    assert not resets
+    engine_module.make_room(configs[-1])
+    assert len(resets) == 1
+
+
+def test_gradients_are_clipped_where_pytorch_has_no_batched_kernels(monkeypatch):
+    for name in ("_device_has_foreach_support", "_has_foreach_support"):
+        monkeypatch.setattr(torch.nn.utils.clip_grad, name, lambda *arguments: False)
+    config = run_config()
+    engine = Engine(config)
+    engine.gradients(*batch(config))
+    engine.config = config.but(train={"device": "mps"})
+    assert engine.update(1e-3) > 0
+
+
 @pytest.mark.extras
 @pytest.mark.skipif(not engine_module.can_compile(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from loop_toys import STEPS, assert_same, outcome, run_of
+from loop_toys import STEPS, assert_same, load_weights, outcome, run_of
 from model_toys import HEALTHY
 from safetensors.torch import load_file
 
@@ -14,7 +14,7 @@ from mytnano.model.transformer import Transformer
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
 from mytnano.training.engine import Engine
-from mytnano.training.loop import load_weights, train
+from mytnano.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("mine")
 
@@ -76,8 +76,9 @@ def test_the_files_of_a_run(text, tmp_path):
     assert abs(result["train_bytes"] - config.train.train_bytes) < 0.02 * config.train.train_bytes
 
 
-def test_scores_are_those_of_the_weights_on_disk(text, tmp_path):
-    config = run_of(text)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_scores_are_those_of_the_weights_on_disk(text, tmp_path, precision):
+    config = run_of(text, precision)
     result = train(config, text, tmp_path)
     model = Transformer(config.model)
     load_weights(model, tmp_path)
@@ -103,6 +104,13 @@ def test_mechanism_is_measured_at_three_moments(text, tmp_path):
         for block in moment["blocks"]:
             assert 0 < block["update_ratio"] < 1 and block["gradient_norm"] > 0
             assert 0 < block["attention_entropy"] < 1
+
+
+def test_the_last_probe_is_of_a_step_that_moves_the_weights(text, tmp_path):
+    result = train(run_of(text, optim={"schedule": "linear"}), text, tmp_path)
+    end = result["mechanism"][-1]
+    assert (end["at"], end["step"]) == ("end", STEPS - 2)
+    assert all(block["update_ratio"] > 0 for block in end["blocks"])
 
 
 def test_probing_does_not_change_the_run(text, tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_lion_by_hand():
 
 def test_without_its_package_lion_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lion_pytorch", None)
-    with pytest.raises(UserError, match="pip install lion-pytorch"):
+    with pytest.raises(UserError, match="lion needs the package lion-pytorch: run"):
         Engine(run_config(optimizer="lion"))
 
 

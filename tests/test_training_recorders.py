@@ -59,7 +59,7 @@ def test_libraries_are_called_as_they_want_to_be(kind, tmp_path, monkeypatch):
 def test_a_missing_package_is_a_sentence_with_the_command(kind, tmp_path, monkeypatch):
     for name in (kind, "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=rf'--log {kind} needs .*pip install "mytnano\[{kind}\]"'):
+    with pytest.raises(UserError, match=rf'--log {kind} needs .*pip install -e "\.\[{kind}\]"'):
         open_recorder(kind, tmp_path, "toy", {}, 0, print)
 
 
@@ -70,8 +70,6 @@ def test_one_that_cannot_start_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(recorders.KINDS, "wandb", broken)
     with pytest.raises(UserError, match=r"wandb cannot be started \(OSError: no port\)"):
         open_recorder("wandb", tmp_path, "toy", {}, 0, print)
-    with pytest.raises(UserError, match="'excel' is nothing to log to; there are tensorboard"):
-        open_recorder("excel", tmp_path, "toy", {}, 0, print)
 
 
 def test_one_that_fails_is_dropped_and_said_once():

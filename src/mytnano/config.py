@@ -25,6 +25,15 @@ SEMANTICS = 2
 Part of every run's hash, so results of different semantics are never mixed.
 """
 
+BF16_SEMANTICS = 3
+"""The same of runs in bf16, some of whose numbers moved alone: the loss's gradient at the right
+token is computed in fp32, and what is scored is the fp32 weights that are saved."""
+
+
+def semantics(precision: str) -> int:
+    """The number that stands for the code of runs in ``fp32`` or ``bf16``."""
+    return BF16_SEMANTICS if precision == "bf16" else SEMANTICS
+
 
 def setting(role: Literal["factor", "matched", "nuisance"], help: str, **constraints: Any) -> Any:
     """A field with its help text and its role in a comparison; ``default=...`` as in pydantic."""
@@ -168,6 +177,9 @@ class ModelConfig(Frozen):
             self._only_in_attention()
         if self.ffn != "none" and self.ffn_width < 1:
             raise ValueError("ffn_width must be at least 1 when there is a feed-forward network")
+        if self.norm == "none" and (self.embedding_norm or self.norm_place == "sandwich"):
+            place = "embedding_norm" if self.embedding_norm else "norm_place 'sandwich'"
+            raise ValueError(f"{place} places the design's norm: it needs a norm")
         return self
 
     def _only_in_attention(self) -> None:
@@ -175,6 +187,8 @@ class ModelConfig(Frozen):
             "qk_norm": self.qk_norm,
             "value_embeddings": self.value_embeddings,
             "positions 'alibi'": self.positions == "alibi",
+            # A user's mixer is given the config, and may rotate by itself.
+            "positions 'rope'": self.positions == "rope" and self.mixer == "mean",
         }
         for name in (name for name, used in on.items() if used):
             raise ValueError(f"{name} acts inside attention: it needs mixer 'attention'")
@@ -335,13 +349,13 @@ class TrainConfig(Frozen):
     )
     micro_windows: int = setting(
         "nuisance",
-        "windows of one pass, whose gradients are added up; 0 is what suits the device",
+        "micro-batch size, in windows, of gradient accumulation; 0 is what suits the device",
         default=0,
         ge=0,
     )
     recompute: bool = setting(
         "nuisance",
-        "keep no activations inside a block, recompute them in the backward pass",
+        "activation checkpointing: keep only each block's input, recompute the rest backward",
         default=False,
     )
     evaluations: int = setting(
@@ -410,13 +424,14 @@ class RunConfig(Frozen):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits over ``SEMANTICS`` and every field: equal hash, equal run.
+        """Twelve hex digits over :func:`semantics` and every field: equal hash, equal run.
 
         Fields at their default are left out, so that a setting added later, whose default is what
         was done before, leaves the hashes of earlier runs alone. A default that changes must raise
         ``SEMANTICS``; the golden test sees to that.
         """
-        canonical = json.dumps([SEMANTICS, self.model_dump(exclude_defaults=True)], sort_keys=True)
+        fields = self.model_dump(exclude_defaults=True)
+        canonical = json.dumps([semantics(self.train.precision), fields], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from mytnano.distributed.engine import ShardedEngine
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
-from mytnano.files import MANIFEST, TEMPORARY, atomic_write_json, disk_full, sha256_file
+from mytnano.files import MANIFEST, TEMPORARY, atomic_write_json, damage, disk_full, sha256_file
 from mytnano.run_files import SHARED
 from mytnano.training.checkpoint import (
     PLAIN,
@@ -230,17 +230,6 @@ def put_aside(path: Path) -> Path:
         number += 1
     path.rename(aside)
     return aside
-
-
-def damage(path: Path, files: dict[str, str]) -> str | None:
-    """What is wrong with the files that a manifest lists, or None."""
-    for name, expected in files.items():
-        try:
-            if sha256_file(path / name) != expected:
-                return f"{name} does not match its checksum"
-        except OSError:
-            return f"{name} is missing"
-    return None
 
 
 def state(engine: ShardedEngine) -> tuple[dict[str, Tensor], dict[str, Any]]:

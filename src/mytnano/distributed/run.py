@@ -8,25 +8,22 @@ loss, up to the order of sums.
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
 from mytnano.config import RunConfig
 from mytnano.distributed.checkpoint import Checkpoints, Found
 from mytnano.distributed.engine import ShardedEngine, whole
-from mytnano.distributed.world import World, is_chief, joined
+from mytnano.distributed.world import World, joined
 from mytnano.errors import UserError
-from mytnano.measure.memory_plan import BF16, FP32, count_weights, state_bytes
-from mytnano.model.init import stream_seed
 from mytnano.model.transformer import Transformer
 from mytnano.run_files import SHARED
+from mytnano.terminal import is_chief
 from mytnano.training.care import Care, OnProgress, unseen
 from mytnano.training.engine import Engine
 from mytnano.training.files import write_curve
@@ -73,8 +70,8 @@ def train(
         The result on the chief; None on other ranks, or if there was nothing to train.
 
     Raises:
-        UserError: on every rank, if the batch cannot be shared evenly, memory is too small, the
-            checkpoint is of another configuration, or the disk is full.
+        UserError: on every rank, if the batch cannot be shared evenly, the checkpoint is of another
+            configuration, or the disk is full.
         KeyboardInterrupt: on every rank; the checkpoint is of the last step.
     """
     result, care = None, Care()
@@ -94,6 +91,7 @@ def train(
             run.steps()
             run.part()
         if is_chief():
+            care.trained()
             result = run.finish(labels or {})
             finish(result)
             shutil.rmtree(folder / SHARED, ignore_errors=True)
@@ -105,7 +103,7 @@ def train(
 
 def refusal(config: RunConfig, world: World) -> str | None:
     """Why these ranks cannot train this configuration, in a sentence, or None."""
-    windows, device = config.train.batch_windows, config.train.device
+    windows = config.train.batch_windows
     if windows % world.size:
         fits = [n for n in range(1, windows + 1) if windows % n == 0]
         nearest = min(fits, key=lambda n: (abs(n - world.size), n))
@@ -113,33 +111,7 @@ def refusal(config: RunConfig, world: World) -> str | None:
             f"a batch of {windows} windows cannot be shared evenly by {world.size} ranks: give "
             f"--nproc-per-node {nearest}, or a train.batch_windows that {world.size} divides"
         )
-    needed, free = least_memory(config, world.size), free_memory(world)
-    if needed > free:
-        return (
-            f"this model needs at least {needed / 2**30:.1f} GiB on each of {world.size} ranks "
-            f"and {free / 2**30:.1f} GiB are free here ({device}): give more ranks or a smaller "
-            "model"
-        )
     return None
-
-
-def least_memory(config: RunConfig, ranks: int) -> int:
-    """Bytes that a rank needs without any activation: its shards, and the largest group gathered.
-
-    A lower bound, so that what it refuses could not run.
-    """
-    weights = count_weights(config.model)
-    copies = 3 if config.optim.ema else 2  # with the gradients
-    shards = copies * FP32 * weights.total + state_bytes(weights, config.optim)
-    working = BF16 if config.train.precision == "bf16" else FP32
-    return math.ceil(shards / ranks) + working * (weights.root + weights.largest_block)
-
-
-def free_memory(world: World) -> int:
-    """Bytes that this rank may use: of its GPU, or its part of what the machine has left."""
-    if world.device.type == "cuda":
-        return torch.cuda.mem_get_info(world.device)[0]
-    return psutil.virtual_memory().available // world.local_size
 
 
 class SharedRun(Run):
@@ -220,13 +192,10 @@ class SharedRun(Run):
         mine = self.windows.batch(self.step, world.rank, world.size)
         return on_device(mine, world.device)  # (B / ranks, T) each
 
-    def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        own = self.config.model.own_code or self.config.optim.own_code
-        if self.config.model.dropout or own:
-            # As in the plain loop, but each rank drops other entries of its windows.
-            key = (self.config.train.seed, "dropout", self.config.train.salt, self.step)
-            torch.manual_seed(stream_seed(*key, *([self.world.rank] if self.world.rank else [])))
-        return self.engine.gradients(x, y)
+    @property
+    def _part(self) -> tuple[int, ...]:
+        """Each rank drops other entries of its windows."""
+        return (self.world.rank,) if self.world.rank else ()
 
 
 class GatheredEngine(Engine):

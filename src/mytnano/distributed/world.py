@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from mytnano.errors import UserError
+from mytnano.terminal import under_torchrun
 
 T = TypeVar("T")
 
@@ -112,16 +113,6 @@ class World:
                 raise UserError(sentence)
 
 
-def is_launched() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def is_chief() -> bool:
-    """Whether this process may print: it is alone, or the first of its ranks."""
-    return os.environ.get("RANK", "0") == "0" or not is_launched()
-
-
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
     """Meet the other ranks, and part from them in the end; a process of its own is the only one.
@@ -135,7 +126,7 @@ def joined(device: str) -> Iterator[World]:
     Raises:
         UserError: there are fewer devices than ranks, or ranks cannot meet on such a device.
     """
-    place = {name: int(os.environ[name]) if is_launched() else alone for name, alone in ALONE}
+    place = {name: int(os.environ[name]) if under_torchrun() else alone for name, alone in ALONE}
     local, local_size = place["LOCAL_RANK"], place["LOCAL_WORLD_SIZE"]
     if device not in ("cpu", "cuda"):
         raise UserError(f"ranks cannot talk to each other on {device}: give --device cpu or cuda")
@@ -182,7 +173,7 @@ def meeting_place() -> dist.Store:
     would connect to them, so each attempt has a section of its own. On several machines the number
     of restarts may differ, and torchrun's own way is kept.
     """
-    if not is_launched():
+    if not under_torchrun():
         return dist.HashStore()
     store, _, _ = next(dist.rendezvous("env://"))
     if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,6 @@ def evaluation_spans(stream: Stream, context: int, max_bytes: int = 0) -> Spans:
     return Spans(np.concatenate(first), np.concatenate(length), np.concatenate(document))
 
 
-@torch.no_grad()
 def score(model: Transformer, stream: Stream, max_bytes: int = 0) -> Score:
     """Score a split with a model in whatever precision and device the model is.
 
@@ -93,18 +93,13 @@ def score(model: Transformer, stream: Stream, max_bytes: int = 0) -> Score:
         stream: the split, in the model's vocabulary.
         max_bytes: only about the first so many bytes (0: everything).
     """
-    device, context = next(model.parameters()).device, model.config.context
+    context = model.config.context
     spans = evaluation_spans(stream, context, max_bytes)
     documents = int(spans.document[-1]) + 1
     nats, sizes, right = np.zeros(documents), np.zeros(documents, np.int64), 0
-    with evaluating(model):
-        for part in _batches(spans, max(1, tokens_at_once(device) // context)):
-            x, y = _gather(stream, spans.first[part], spans.length[part])  # (B, T), (B, T)
-            token_nats, token_right = head_scores(
-                model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
-            )  # (B, T)
-            np.add.at(nats, spans.document[part], token_nats.double().sum(1).cpu().numpy())
-            right += int(token_right.sum())
+    for part, token_nats, token_right in _scored(model, stream, spans, context):
+        np.add.at(nats, spans.document[part], token_nats.sum(1).numpy())
+        right += int(token_right.sum())
     last = spans.first + spans.length  # (windows,)
     np.add.at(
         sizes,
@@ -114,7 +109,6 @@ def score(model: Transformer, stream: Stream, max_bytes: int = 0) -> Score:
     return Score(float(nats.sum()), int(spans.length.sum()), int(sizes.sum()), right, nats, sizes)
 
 
-@torch.no_grad()
 def score_tokens(model: Transformer, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`score`, token by token, in the same windows.
 
@@ -122,23 +116,32 @@ def score_tokens(model: Transformer, stream: Stream) -> tuple[np.ndarray, np.nda
         nats (n,) float64 and whether the first guess was right (n,) bool, of each id of the stream;
         the leading end-of-document, which nothing predicts, has 0 and False.
     """
-    device = next(model.parameters()).device
     spans = evaluation_spans(stream, model.config.context)
     nats = np.zeros(len(stream.ids))  # (n,)
     right = np.zeros(len(stream.ids), dtype=bool)  # (n,)
+    for part, token_nats, token_right in _scored(model, stream, spans, int(spans.length.max())):
+        steps = np.arange(token_nats.shape[1])  # (T,)
+        inside = steps < spans.length[part, None]  # (B, T)
+        places = (spans.first[part, None] + 1 + steps)[inside]  # (tokens,)
+        nats[places] = token_nats.numpy()[inside]
+        right[places] = token_right.numpy()[inside]
+    return nats, right
+
+
+@torch.no_grad()
+def _scored(
+    model: Transformer, stream: Stream, spans: Spans, longest: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    """A batch of windows at a time: their indices (B,), fp64 nats (B, T) and whether the first
+    guess was right (B, T), on the CPU. ``longest`` is the tokens that a window is taken to have."""
+    device = next(model.parameters()).device
     with evaluating(model):
-        for part in _batches(spans, max(1, tokens_at_once(device) // int(spans.length.max()))):
-            first, length = spans.first[part], spans.length[part]  # (B,), (B,)
-            x, y = _gather(stream, first, length)  # (B, T), (B, T)
-            token_nats, token_right = head_scores(
+        for part in _batches(spans, max(1, tokens_at_once(device) // longest)):
+            x, y = _gather(stream, spans.first[part], spans.length[part])  # (B, T), (B, T)
+            nats, right = head_scores(
                 model(x.to(device)), model.head.weight, y.to(device), model.config.softcap
             )  # (B, T)
-            steps = np.arange(x.shape[1])  # (T,)
-            inside = steps < length[:, None]  # (B, T)
-            places = (first[:, None] + 1 + steps)[inside]  # (tokens,)
-            nats[places] = token_nats.double().cpu().numpy()[inside]
-            right[places] = token_right.cpu().numpy()[inside]
-    return nats, right
+            yield part, nats.cpu().double(), right.cpu()  # fp64 is not on every device
 
 
 def _batches(spans: Spans, size: int) -> list[np.ndarray]:

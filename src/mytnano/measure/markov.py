@@ -131,7 +131,7 @@ def markov_source(
     """
     size = len(alphabet)
     if size < 2 or len(set(alphabet)) != size:
-        raise UserError("a Markov alphabet needs at least two distinct bytes; mend the alphabet")
+        raise UserError("a Markov alphabet needs at least two distinct bytes: give more")
     if order < 0 or size ** (order + 1) > LARGEST_CHAIN:
         raise UserError(
             f"a chain of order {order} over {size} symbols has no table of 1 to {LARGEST_CHAIN} "
@@ -146,8 +146,3 @@ def markov_source(
         draws = rng.standard_gamma(spread * size * parents) + 1e-12
         rows = 0.98 * draws / draws.sum(1, keepdims=True) + 0.02 / size
     return MarkovSource(alphabet, order, rows)
-
-
-def random_bytes_source() -> MarkovSource:
-    """Uniform random bytes: exactly 8 bits per byte, whatever the model."""
-    return MarkovSource(bytes(range(256)), 0, np.full((1, 256), 1 / 256))

@@ -109,7 +109,10 @@ def entropies(weights: Tensor) -> Tensor:
 
 
 def over_visible(entropy: Tensor, visible: Tensor | None) -> float | None:
-    """Entropies (B, H, T) over their largest possible values, averaged; see below."""
+    """Entropies (B, H, T) over their largest possible values, averaged.
+
+    Arguments and result otherwise as of :func:`normalised_entropy`.
+    """
     T = entropy.shape[-1]
     if visible is None:
         most = torch.arange(2, T + 1, device=entropy.device).log()  # (T-1,)

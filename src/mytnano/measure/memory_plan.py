@@ -104,15 +104,15 @@ def count_weights(model: ModelConfig) -> Weights:
 
 
 def state_bytes(weights: Weights, optim: OptimConfig) -> int:
-    """Of the optimizer's moments; a user's own optimizer is taken to keep two, as AdamW does."""
+    """Bytes of the optimizer's moments; a user's own is taken to keep two, as AdamW does."""
     each = BYTES_OF_STATE.get(optim.optimizer, 8)
     if optim.optimizer == "muon":
         return MUON_STATE * weights.hidden + each * (weights.total - weights.hidden)
     return each * weights.total
 
 
-def logits_bytes(model: ModelConfig, tokens: int, precision: str, device: str = "cpu") -> int:
-    """Of the chunk of logits that the loss holds at once (:mod:`mytnano.model.loss`)."""
+def logits_bytes(model: ModelConfig, tokens: int, precision: str, device: str) -> int:
+    """Bytes of the chunk of logits that the loss holds at once (:mod:`mytnano.model.loss`)."""
     rows = min(tokens, chunk_rows(model, device))
     return rows * model.vocab_size * _width(precision)
 

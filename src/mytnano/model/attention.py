@@ -44,6 +44,9 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
     On a GPU this is PyTorch's FlashAttention. On a CPU short windows go through tiles of queries,
     which skip the keys of the future (half of the work) and stay in the cache.
+
+    Args:
+        q, k, v: (B, H, T, K); where :func:`groups_fused` says so, k and v may have fewer heads.
     """
     T = q.shape[2]
     if q.device.type == "cpu" and T <= TILED_UP_TO:
@@ -57,7 +60,17 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         return torch.cat(rows, dim=2)
     if mask.ndim > 2:  # a bias for each head, or documents apart, beyond a causal flag
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    grouped = k.shape[1] < q.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+
+
+def groups_fused(x: Tensor, mask: Tensor) -> bool:
+    """Whether :func:`fused_attention` of such states takes key/value heads as they are.
+
+    Of PyTorch's kernels FlashAttention alone does; in fp32, or with more than a causal mask, fewer
+    heads would mean the whole T x T matrix.
+    """
+    return x.device.type == "cuda" and x.dtype != torch.float32 and mask.ndim == 2
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

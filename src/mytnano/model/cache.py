@@ -131,10 +131,6 @@ class Cache:
             chosen = torch.tensor(list(rows), device=tensors[0].device)  # (rows,)
             self._kept[layer] = [tensor[chosen] for tensor in tensors]
 
-    def bytes(self) -> int:
-        """Memory of what is kept."""
-        return sum(t.numel() * t.element_size() for kept in self._kept.values() for t in kept)
-
     def _where(self, T: int, device: torch.device) -> slice | Tensor:
         """Slots of this pass's T positions: one slice for all rows, or (B, T) where they differ."""
         if self._next is None:
@@ -147,6 +143,6 @@ class Cache:
         return self._next
 
 
-def kv_bytes_per_token(config: ModelConfig, number: int = 4) -> int:
-    """Bytes that attention keeps of a token: keys and values of every block, ``number`` each."""
-    return 2 * config.layers * config.kv_heads * (config.width // config.heads) * number
+def kv_bytes_per_token(config: ModelConfig) -> int:
+    """Bytes that attention keeps of a token in fp32: keys and values of every block."""
+    return 2 * config.layers * config.kv_heads * (config.width // config.heads) * 4

@@ -141,20 +141,25 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float, softcap: float) -> Tensor:
     """Replace logits (n, V) by the gradients of the loss in them; return that loss, summed."""
-    odds = logits.float()  # (n, V): the logits' own memory if they are fp32
+    logits32 = logits.float()  # (n, V): the logits' own memory if they are fp32
     if softcap:
-        odds.div_(softcap).tanh_()
-        slope = 1 - odds.square()  # (n, V): of the cap, by which all gradients shrink
-        odds.mul_(softcap)
-    weight = (targets != IGNORE)[:, None] * scale  # (n, 1)
+        logits32.div_(softcap).tanh_()
+        slope = 1 - logits32.square()  # (n, V): of the cap, by which all gradients shrink
+        logits32.mul_(softcap)
+    row_scale = (targets != IGNORE)[:, None] * scale  # (n, 1)
     right = targets.clamp_min(0)[:, None]  # (n, 1)
-    right_logit = odds.gather(1, right)  # (n, 1)
-    top, normaliser = _exponentiate(odds)  # (n, 1) each
-    torch.mul(odds, weight / normaliser, out=logits)  # (n, V): softmax
-    logits.scatter_add_(1, right, -weight.to(logits.dtype))  # minus one at the right token
+    right_logit = logits32.gather(1, right)  # (n, 1)
+    top, normaliser = _exponentiate(logits32)  # (n, 1) each
+    torch.mul(logits32, row_scale / normaliser, out=logits)  # (n, V): softmax
+    if logits.dtype == torch.float32:
+        logits.scatter_add_(1, right, -row_scale)  # minus one at the right token
+    else:  # of a likely token bf16 would leave nothing
+        gradient = (logits32.gather(1, right) / normaliser - 1) * row_scale  # (n, 1)
+        logits.scatter_(1, right, gradient.to(logits.dtype))
     if softcap:
         logits.mul_(slope)
-    return ((normaliser.log() + top - right_logit) * weight).sum()
+    log_normaliser = normaliser.log() + top  # (n, 1)
+    return ((log_normaliser - right_logit) * row_scale).sum()
 
 
 def _exponentiate(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,11 @@ def batchable() -> Iterator[None]:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """PyTorch composes bf16 RMSNorm on a CPU of eight fp32 operations; these are 2.4x faster."""
+    """PyTorch composes bf16 RMSNorm on a CPU of eight fp32 operations; these are 2.4x faster.
+
+    In bf16 1 / rms(x) is rounded before the product, which PyTorch's is not: a relative error of up
+    to 2^-9, the same for all channels of a position.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor | None) -> Tensor:

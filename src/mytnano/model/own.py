@@ -30,7 +30,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mytnano.config import ModelConfig, OptimConfig, RunConfig, is_own
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief
 
 SETTINGS = ("ffn", "mixer", "norm", "positions")
 """Settings of a model that may name a module of one's own."""
@@ -58,9 +58,7 @@ def build_own(reference: str, argument: ModelConfig | int) -> nn.Module:
         module = make(argument)
     except (Exception, SystemExit) as error:
         kind = "the width" if isinstance(argument, int) else "the model's config"
-        raise UserError(
-            f"{reference} cannot be made from {kind}: {type(error).__name__}: {error}"
-        ) from None
+        raise UserError(f"{reference} cannot be made from {kind}: {brief(error)}") from None
     if not isinstance(module, nn.Module):
         raise UserError(f"{reference} makes no torch.nn.Module, but a {type(module).__name__}")
     module.remade = functools.partial(make, argument)  # type: ignore[assignment]
@@ -99,7 +97,7 @@ def _run(path: Path, digest: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path.name} cannot be run: {type(error).__name__}: {error}") from None
+        raise UserError(f"{path.name} cannot be run: {brief(error)}") from None
     return module
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mytnano.model.cache import Cache, why_no_cache
 from mytnano.model.mode import evaluating
 from mytnano.model.transformer import Transformer
+
+COLDEST = 1e-6
+"""Temperature below which the likeliest is taken: logits divided by less may overflow."""
 
 
 def draw(
@@ -15,14 +19,17 @@ def draw(
     generator: torch.Generator,
     top_k: int = 0,
     top_p: float = 1.0,
+    min_p: float = 0.0,
 ) -> int:
-    """One id from logits (V,); temperature 0 takes the likeliest.
+    """One id from logits (V,); a temperature of 0, or next to it, takes the likeliest.
 
     Args:
         top_k: only among the so many likeliest; 0 is all (Fan et al. 2018).
         top_p: only among the likeliest that together reach this probability (Holtzman et al. 2020).
+        min_p: only among those at least so many times as likely as the likeliest (Nguyen et al.
+            2024).
     """
-    if temperature == 0:
+    if temperature < COLDEST:
         return int(logits.argmax())
     weights = (logits / temperature).softmax(-1)  # (V,)
     if 0 < top_k < len(weights):
@@ -31,6 +38,8 @@ def draw(
         ordered, place = weights.sort(descending=True)  # (V,), (V,)
         before = ordered.cumsum(0) - ordered  # (V,)
         weights = weights.index_fill(0, place[before >= top_p * ordered.sum()], 0)  # (V,)
+    if min_p > 0:
+        weights = weights * (weights >= min_p * weights.max())  # (V,)
     return int(torch.multinomial(weights, 1, generator=generator))
 
 
@@ -49,11 +58,15 @@ def sample(
     oldest are forgotten. Ids from ``vocabulary`` on are padding, and never drawn.
     """
     generator = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
+    device, context = next(model.parameters()).device, model.config.context
     ids = list(prompt)
+    cache = Cache([len(ids)], context) if why_no_cache(model.config) is None else None
     with evaluating(model):
         for _ in range(tokens):
-            window = torch.tensor([ids[-model.config.context :]], device=device)  # (1, T)
-            logits = model.head(model(window)[0, -1]).float().cpu()  # (V,)
+            if len(ids) > context:  # every token's position moves
+                cache = None
+            known = len(ids) - 1 if cache is not None and cache.started else -context
+            window = torch.tensor([ids[known:]], device=device)  # (1, T)
+            logits = model.head(model(window, cache)[0, -1]).float().cpu()  # (V,)
             ids.append(draw(logits[:vocabulary], temperature, generator))
     return ids[len(prompt) :]

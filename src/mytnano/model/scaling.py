@@ -61,7 +61,7 @@ def depth_ratio(config: ModelConfig) -> float:
 
 
 def query_factor(config: ModelConfig) -> float:
-    """Of the queries, so that scores q k / sqrt(K) become q k / K.
+    """The factor of the queries, so that scores q k / sqrt(K) become q k / K.
 
     Not with QK-norm: of normalised queries and keys q k is at most K, so that scores would lie
     within -1 and 1, and no position could ever be singled out.
@@ -72,7 +72,7 @@ def query_factor(config: ModelConfig) -> float:
 
 
 def init_factor(name: str, config: ModelConfig, hidden: bool) -> float:
-    """Of the standard deviation of one named matrix; ``hidden`` if it belongs to a block."""
+    """The factor of a named matrix's standard deviation; ``hidden`` if it belongs to a block."""
     m = width_ratio(config)
     if name.startswith("value_embedding"):
         return math.sqrt(m)

@@ -23,6 +23,7 @@ from mytnano.model.attention import (
     explicit_attention,
     fused_attention,
     grouped_attention,
+    groups_fused,
 )
 from mytnano.model.cache import Cache
 from mytnano.model.norms import build_norm, rms_norm
@@ -45,13 +46,13 @@ class Mean(nn.Module):
 class Attention(nn.Module):
     """Causal softmax attention, key/value heads in groups (Vaswani 2017; Ainslie et al. 2023)."""
 
+    may_group = True
+    """Whether a GPU's kernel may get fewer key/value heads than query heads; not under vmap."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_size = (
-            config.heads,
-            config.kv_heads,
-            config.width // config.heads,
-        )
+        self.heads, self.kv_heads = config.heads, config.kv_heads
+        self.head_size = config.width // config.heads
         self.flash = config.kernel == "flash"
         self.qk_norm = config.qk_norm
         self.query_factor = query_factor(config)
@@ -67,17 +68,23 @@ class Attention(nn.Module):
             q, k, v = self.separate(x, tables)
             y = grouped_attention(q, *cache.extend(self, k, v), tables.mask)  # (B, H, T, K)
         else:
-            q, k, v = self.project(x, tables)
             attend = fused_attention if self.flash else explicit_attention
+            grouped = self.flash and self.may_group and groups_fused(x, tables.mask)
+            q, k, v = self.project(x, tables, repeated=not grouped)
             y = attend(q, k, v, tables.mask)  # (B, H, T, K)
         return self.output(y.transpose(1, 2).flatten(2))  # (B, T, D)
 
-    def project(self, x: Tensor, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, H, T, K): key/value heads are repeated."""
+    def project(
+        self, x: Tensor, tables: Tables, repeated: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, H, T, K): key/value heads are repeated.
+
+        Those are (B, G, T, K) if they are not to be ``repeated``.
+        """
         q, k, v = self.separate(x, tables)
         if tables.cache is not None:
             tables.cache.extend(self, k, v)
-        if self.kv_heads < self.heads:
+        if repeated and self.kv_heads < self.heads:
             k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
             v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)  # (B, H, T, K)
         return q, k, v
@@ -120,9 +127,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.ffn]
         self.up = nn.Linear(config.width, config.ffn_width, bias=False)
-        self.gate = (
-            nn.Linear(config.width, config.ffn_width, bias=False) if config.ffn in GATED else None
-        )
+        gated = config.ffn in GATED
+        self.gate = nn.Linear(config.width, config.ffn_width, bias=False) if gated else None
         self.down = nn.Linear(config.ffn_width, config.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -213,6 +219,11 @@ class Tables(NamedTuple):
     values: Tensor | None = None
     cache: Cache | None = None
 
+    def first(self, T: int) -> Tables:
+        """Views of what belongs to the first T positions."""
+        cos, sin = (table if table is None else table[:T] for table in (self.cos, self.sin))
+        return self._replace(mask=self.mask[..., :T, :T], cos=cos, sin=sin)
+
 
 class Head(nn.Linear):
     """States (..., D) to logits (..., V), capped if the design says so (Gemma 2)."""
@@ -253,9 +264,8 @@ class Transformer(nn.Module):
             build_own(config.positions, config) if is_own(config.positions) else None
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.final_norm = (
-            build_norm(config) if config.norm_place != "post" and config.layers else None
-        )
+        last_norm = config.norm_place != "post" and config.layers
+        self.final_norm = build_norm(config) if last_norm else None
         self.head = Head(config)
         if config.tied:
             self.head.weight = self.embedding.weight
@@ -266,7 +276,7 @@ class Transformer(nn.Module):
         count, size = len(value_blocks(config)), config.width // config.heads * config.kv_heads
         self.value_embedding = nn.Embedding(config.vocab_size, count * size) if count else None
         self.value_scales = nn.Parameter(torch.ones(count)) if count else None  # (count,)
-        self._tables: dict[tuple, Tables] = {}
+        self._tables: dict[tuple[torch.device, torch.dtype], Tables] = {}
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         return self.encode(*(table(ids) for table in self.lookups()), cache=cache)  # (B, T, D)
@@ -323,11 +333,15 @@ class Transformer(nn.Module):
         return self.head(self(ids))  # (B, T, V)
 
     def tables(self, T: int, like: Tensor) -> Tables:
-        """The shared tables for windows of T tokens, made once a length, device and precision."""
-        key = (T, like.device, like.dtype)
-        if key not in self._tables:
-            self._tables[key] = build_tables(self.config, T, like)
-        return self._tables[key]
+        """The shared tables for windows of T tokens, cut from those of the longest window.
+
+        Those are made once for each device and precision.
+        """
+        key = (like.device, like.dtype)
+        if key not in self._tables or self._tables[key].mask.shape[-1] < T:
+            self._tables[key] = build_tables(self.config, max(T, self.config.context), like)
+        whole = self._tables[key]
+        return whole if whole.mask.shape[-1] == T else whole.first(T)
 
 
 def documents_of(ids: Tensor, end_of_document: int) -> Tensor:

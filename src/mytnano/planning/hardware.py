@@ -19,10 +19,8 @@ def parse_hardware(text: str) -> tuple[int, Device]:
     name = _plain(match[2]) if match else ""
     device = next((each for each in DEVICES.values() if _plain(each.name) == name), None)
     if device is None:
-        known = ", ".join(DEVICES)
         raise UserError(
-            f"'{text}' is no hardware whose figures are known; there are {known}, and numbers of "
-            "them such as 8xH100"
+            f"unknown hardware '{text}'; known: {', '.join(DEVICES)}, and several such as 8xH100"
         )
     if not 1 <= count <= 100_000:
         raise UserError(f"'{text}' is not a number of devices: give one such as 8x{device.name}")

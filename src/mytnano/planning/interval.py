@@ -251,15 +251,13 @@ def seed_spread(runs: Sequence[Run]) -> tuple[float, int]:
     return (float(np.sqrt(squares / freedom)) if freedom else 0.0), freedom
 
 
-def try_out(
-    runs: Sequence[Run], robust: bool = False, samples: int = SAMPLES, seed: int = 0
-) -> Gate | None:
+def try_out(runs: Sequence[Run], robust: bool = False, samples: int = SAMPLES) -> Gate | None:
     """Forecast the largest cell from the others; None if those alone cannot fix the law."""
     largest = max(runs, key=lambda run: run.work).cell
     held = [run for run in runs if run.cell == largest]
     others = [run for run in runs if run.cell != largest]
     try:
-        law = Law(others, robust, samples, seed)
+        law = Law(others, robust, samples)
     except UserError:
         return None
     params, size, bpb, flops = (

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from mytnano.errors import UserError
+from mytnano.words import rounded
 
 FEWEST_RUNS = 8
 FEWEST_CELLS = 6
@@ -66,7 +67,7 @@ class Run:
     @property
     def cell(self) -> tuple[float, float]:
         """Runs of one cell differ in nothing but the seed: N and D to three digits."""
-        return float(f"{self.params:.3g}"), float(f"{self.bytes:.3g}")
+        return rounded(self.params), rounded(self.bytes)
 
     @property
     def work(self) -> float:
@@ -210,8 +211,8 @@ def check_design(runs: Sequence[Run]) -> None:
     n, d = (np.log([getattr(run, name) for run in runs]) for name in ("params", "bytes"))
     if abs(np.corrcoef(n, d)[0, 1]) > COLLINEAR:
         raise UserError(
-            "size and data grow together in these runs, so nobody can tell which of them lowers "
-            "the loss: train some sizes on several budgets"
+            "size and data grow together in these runs, so it cannot be determined which of them "
+            "lowers the loss: train some sizes on several budgets"
         )
     if len(cells) < FEWEST_CELLS:
         raise UserError(

@@ -16,7 +16,7 @@ from mytnano.measure.memory_plan import (
     one_pass,
     state_bytes,
 )
-from mytnano.training.engine import MICRO_TOKENS, recompute_blocks
+from mytnano.training.engine import recompute_blocks, windows_at_once
 from mytnano.training.probe import WINDOWS
 
 GATHERED_BLOCKS = 3
@@ -71,11 +71,8 @@ class Memory:
 
 def micro_windows(config: RunConfig, windows: int) -> int:
     """Windows of one pass out of a device's ``windows`` of a step, as the engine splits them."""
-    if config.train.micro_windows:
-        return min(windows, config.train.micro_windows)
-    if config.train.device == "cpu":
-        return min(windows, max(1, MICRO_TOKENS // config.model.context))
-    return windows
+    train = config.train
+    return windows_at_once(train.micro_windows, windows, config.model.context, train.device)
 
 
 def probe_bytes(config: RunConfig, weights: Weights, devices: int) -> int:
@@ -93,7 +90,7 @@ def probe_bytes(config: RunConfig, weights: Weights, devices: int) -> int:
     return FP32 * max(weights.total + rows, -(-(weights.total - weights.root) // devices))
 
 
-def training_memory(config: RunConfig, devices: int = 1, sharded: bool | None = None) -> Memory:
+def training_memory(config: RunConfig, devices: int = 1, sharded: bool = False) -> Memory:
     """Predict a step's memory on each of ``devices`` that share each batch and all weights evenly.
 
     One device is :class:`~mytnano.training.engine.Engine`; many are its sharded form (FSDP2), whose
@@ -102,10 +99,10 @@ def training_memory(config: RunConfig, devices: int = 1, sharded: bool | None = 
 
     Args:
         config: resolved; ``batch_windows`` is of all devices.
-        sharded: whether the engine is the sharded one, as recipes of a fixed size have it on one
-            device too; None: where there are many devices.
+        sharded: whether the engine is the sharded one on one device too, as recipes of a fixed
+            size have it.
     """
-    sharded = devices > 1 if sharded is None else sharded
+    sharded = sharded or devices > 1
     train, weights = config.train, count_weights(config.model)
     windows = micro_windows(config, max(1, train.batch_windows // devices))
     passed = one_pass(

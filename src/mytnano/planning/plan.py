@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.baselines import starting_design
+from mytnano.designs.recipes import DEFAULT_SIZE, RECIPES, batch_windows, recipe_of
+from mytnano.designs.rungs import RUNGS
 from mytnano.designs.scale import SCALE
 from mytnano.errors import UserError
 from mytnano.measure.devices import Device
@@ -88,6 +91,11 @@ def design_named(name: str) -> RunConfig:
     return config.but(model={"vocab_size": vocabulary, "context": context})
 
 
+def is_recipe(name: str) -> bool:
+    """Whether :func:`design_named` takes it for a recipe, not for the rung of the same name."""
+    return recipe_of(name) is not None and name not in RUNGS
+
+
 def make_plan(
     config: RunConfig,
     device: Device,
@@ -95,7 +103,8 @@ def make_plan(
     tokens: int,
     context: int | None = None,
     mfu: float | None = None,
-    sharded: bool | None = None,
+    sharded: bool = False,
+    batch_rule: bool = False,
 ) -> Plan:
     """Plan a run in bf16 on ``devices`` of one kind.
 
@@ -105,15 +114,20 @@ def make_plan(
         context: another window than the design's, with as many tokens in a step.
         mfu: the share of the peak that such runs reach, if it was measured.
         sharded: as in :func:`~mytnano.planning.memory.training_memory`.
+        batch_rule: whether the batch follows from the tokens, as ``mytnano train`` has it for a
+            recipe, rounded up to what the devices share evenly.
 
     Raises:
         UserError: the devices do not share a step's windows evenly, or ``mfu`` is no share.
     """
     if mfu is not None and not 0 < mfu <= 1:
-        raise UserError(f"--mfu {mfu:g} is no share of the peak: give one such as 0.4")
+        raise UserError("--mfu must be above 0 and at most 1, such as 0.4")
     config = config.but(train={"precision": "bf16", "device": "cuda"})
     if context is not None:
         config = with_context(config, context)
+    if batch_rule:
+        share = math.ceil(batch_windows(tokens, config.model.context) / devices)
+        config = config.but(train={"batch_windows": share * devices})
     batch = config.train.batch_windows
     if batch % devices:
         raise UserError(
@@ -126,7 +140,7 @@ def make_plan(
     recomputed = block_flops(config.model, tokens) if config.train.recompute else 0.0
     shares = MFU if mfu is None else (mfu, mfu)
     peak_hours = (flops + recomputed) / (devices * device.flops * 3600)
-    sharded = devices > 1 if sharded is None else sharded
+    sharded = sharded or devices > 1
     room = round(device.memory * (1 - RESERVE_SHARE)) - RESERVE_BYTES
     toggled = config.but(train={"recompute": not config.train.recompute})
     plan = Plan(
@@ -157,7 +171,7 @@ def block_flops(model: ModelConfig, tokens: int) -> float:
 def with_context(config: RunConfig, context: int) -> RunConfig:
     """Windows of ``context`` tokens, and about as many tokens in a step."""
     if not 2 <= context <= 1 << 24:
-        raise UserError(f"a context of {context} tokens is none: give one such as 2048")
+        raise UserError(f"the context must be 2 to {1 << 24:,} tokens, such as 2048")
     before = config.model.context
     windows = max(1, round(config.train.batch_windows * before / context))
     micro = config.train.micro_windows and max(1, config.train.micro_windows * before // context)
@@ -176,15 +190,15 @@ def advice(plan: Plan) -> list[str]:
     own = micro_windows(plan.config, plan.config.train.batch_windows // plan.devices)
     fewer = next((n for n in halves(own) if _fits(plan, micro_windows=n)), None)
     if fewer:
-        found.append(f"train.micro_windows={fewer} fits: the same step in more, smaller passes")
+        found.append(f"micro_windows={fewer} fits: the same step in more, smaller passes")
     if not plan.config.train.recompute:
         both = next(
             (n for n in [own, *halves(own)] if _fits(plan, micro_windows=n, recompute=True)), None
         )
         if both == own:
-            found.append("train.recompute=True fits, for up to a third more arithmetic")
+            found.append("recompute=true fits, for up to a third more arithmetic")
         elif both and not fewer:
-            found.append(f"train.recompute=True with train.micro_windows={both} fits")
+            found.append(f"recompute=true with micro_windows={both} fits")
     if more := _more_devices(plan):
         found.append(f"{more}x{plan.device.name} would fit")
     if not found:
@@ -198,13 +212,13 @@ def advice(plan: Plan) -> list[str]:
 def _when_it_fits(plan: Plan) -> list[str]:
     train = plan.config.train
     if train.recompute and _fits(plan, recompute=False):
-        return ["it fits with train.recompute=False too, which is up to a quarter less arithmetic"]
+        return ["it fits with recompute=false too, which is up to a quarter less arithmetic"]
     share = train.batch_windows // plan.devices
     own = micro_windows(plan.config, share)
     larger = [n for n in range(2 * own, share + 1, own) if share % n == 0]
     best = max((n for n in larger[:4] if _fits(plan, micro_windows=n)), default=None)
     if best and plan.memory.total < 0.5 * plan.room:
-        return [f"there is room for larger passes: train.micro_windows={best} fits too"]
+        return [f"there is room for larger passes: micro_windows={best} fits too"]
     return []
 
 
@@ -274,7 +288,9 @@ def sentences(plan: Plan, name: str) -> list[str]:
         "more in steps that are probed": memory.probe,
     }
     more = f", and {plan.recomputed:.3g} to recompute" if plan.recomputed else ""
+    rung = [f"{name} is the ladder's rung; as a recipe: {name}:{DEFAULT_SIZE}"]
     return [
+        *(rung if name in RECIPES and not is_recipe(name) else []),
         f"{name}: {plan.weights.total:,} parameters ({plan.weights.hidden:,} in the matrices of "
         f"{model.layers} blocks), context {model.context:,}, vocabulary {model.vocab_size:,}",
         f"{plan.tokens:,} tokens in {plan.steps:,} steps of "
@@ -283,7 +299,7 @@ def sentences(plan: Plan, name: str) -> list[str]:
         f"({gigabytes(plan.device.memory)}, of which {gigabytes(plan.room)} may be used):",
         *(f"  {gigabytes(size):>9}  {what}" for what, size in parts.items() if size),
         f"  {gigabytes(memory.total):>9}  in all: {'it fits' if plan.fits else 'it does not fit'}",
-        f"  {gigabytes(plan.other.total):>9}  with train.recompute={not train.recompute} "
+        f"  {gigabytes(plan.other.total):>9}  with recompute={str(not train.recompute).lower()} "
         f"(activations {gigabytes(plan.other.activations)})",
         *(f"  {sentence}" for sentence in plan.advice),
         time_sentence(plan),
@@ -303,8 +319,8 @@ def time_sentence(plan: Plan) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """``1.23 GB``."""
-    return f"{size / 1e9:.2f} GB"
+    """``1.23 GB``; below a tenth of one ``12.34 MB``."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
 def hours(number: float) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.rates import BYTES_EXPONENT
-from mytnano.errors import UserError
+from mytnano.errors import unknown
+from mytnano.words import rounded
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -40,7 +41,6 @@ class Ladder:
         tuned: sizes whose learning rate is tuned, on ``tuned_bytes``; the others' lies between, by
             width. Empty: ``lr`` at width 64 on ``tuned_bytes``, lower for wider models.
         tokenizer, batch_windows: of all runs. test_bytes, validation_bytes: what each is scored on.
-        minutes: on two cores, planned.
     """
 
     name: str
@@ -54,7 +54,6 @@ class Ladder:
     batch_windows: int
     test_bytes: int
     validation_bytes: int
-    minutes: float
 
     @property
     def cells(self) -> list[tuple[Size, int]]:
@@ -87,7 +86,6 @@ LADDERS = {
             dict.fromkeys((D16, D24, D32), (32 * KIB, 64 * KIB, 128 * KIB)),
             (D32, 512 * KIB), seeds=2, tuned=(), tuned_bytes=64 * KIB, lr=4e-3,
             tokenizer="bpe:512", batch_windows=4, test_bytes=65_536, validation_bytes=32_768,
-            minutes=2,
         ),
         Ladder(
             "full",
@@ -100,7 +98,6 @@ LADDERS = {
             },
             (D160, 12 * MIB), seeds=2, tuned=(D48, D96, D160), tuned_bytes=3 * MIB // 2, lr=4e-3,
             tokenizer="bpe:1024", batch_windows=8, test_bytes=MIB, validation_bytes=MIB // 4,
-            minutes=150,
         ),
     )
 }  # fmt: skip
@@ -111,7 +108,7 @@ forecast means nothing."""
 def ladder_named(name: str) -> Ladder:
     """Raises UserError if there is no such budget."""
     if name not in LADDERS:
-        raise UserError(f"'{name}' is not a budget; there are {', '.join(LADDERS)}")
+        raise unknown(name, "a budget", LADDERS)
     return LADDERS[name]
 
 
@@ -139,7 +136,7 @@ def config_of(ladder: Ladder, size: Size, count: int, lr: float, seed: int) -> R
     )
 
 
-def learning_rate(
+def cell_rate(
     ladder: Ladder, size: Size, count: int, tuned: Mapping[Size, float] | None = None
 ) -> float:
     """Of a cell: tuned rates, between them a straight line of logarithms; falling with length."""
@@ -150,7 +147,7 @@ def learning_rate(
         at_base = math.exp(_between(math.log(size.width), [*map(math.log, widths)], rates))
     else:
         at_base = ladder.lr * (64 / size.width) ** 0.5
-    return float(f"{at_base * (count / ladder.tuned_bytes) ** BYTES_EXPONENT:.3g}")
+    return rounded(at_base * (count / ladder.tuned_bytes) ** BYTES_EXPONENT)
 
 
 def _between(place: float, places: list[float], rates: tuple[float, ...]) -> float:

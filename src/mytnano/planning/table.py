@@ -141,7 +141,7 @@ def forecast_sentence(forecast: Forecast) -> str:
             f"{forecast.like}, whose parts, window, batch and vocabulary differ"
         )
     if not forecast.calibrated:
-        said += f"; not calibrated: beyond {CALIBRATED:g} times nothing has tried the law out"
+        said += f"; not calibrated: the law is untested beyond {CALIBRATED:g} times"
     return said
 
 

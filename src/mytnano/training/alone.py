@@ -6,12 +6,10 @@ from pathlib import Path
 
 from mytnano.config import RunConfig
 from mytnano.model.own import with_own_code
-from mytnano.run_files import drop_checkpoints
+from mytnano.run_files import CACHE, drop_checkpoints
+from mytnano.training.contract import check_own
 from mytnano.training.loop import train
 from mytnano.training.text import prepare, resolve
-
-CACHE = "cache"
-"""Beside the run folders of one place, which share their tokenizers and token ids."""
 
 
 def train_alone(config: RunConfig, folder: Path | str) -> dict:
@@ -30,12 +28,13 @@ def train_alone(config: RunConfig, folder: Path | str) -> dict:
         The result; see :mod:`mytnano.training.outcome`.
 
     Raises:
-        UserError: the corpus cannot be used, or is too short for the design, or the file of a
-            module of one's own is missing.
+        UserError: the corpus cannot be used, or is too short for the design, or a module of one's
+            own is missing or breaks its contract (:mod:`mytnano.training.contract`).
     """
     folder = Path(folder)
     cache = folder.parent / CACHE
     resolved = with_own_code(resolve(config, cache))
+    check_own(resolved)
     result = train(resolved, prepare(resolved.data, cache), folder)
     drop_checkpoints(folder)
     return result

@@ -35,7 +35,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def unseen(progress: Progress) -> None:
-    """Nobody watches."""
+    """Ignore progress reports."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Care:
         recorders: who hears of them, besides the run's own file.
         prompts: texts that the model continues after every quarter of the steps.
         save_at_end: keep a checkpoint of the last step while the run is measured.
+        started: called before the first step, with the steps that an earlier command made.
         stopping: asked after every step; True saves a checkpoint and raises KeyboardInterrupt.
+        trained: called after the last step, before the model is measured.
         say: gets a sentence when something happens that one should know.
     """
 
@@ -57,5 +59,7 @@ class Care:
     recorders: Sequence[Recorder] = ()
     prompts: tuple[str, ...] = ()
     save_at_end: bool = False
+    started: Callable[[int], None] = lambda step: None
     stopping: Callable[[], bool] = lambda: False
+    trained: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda sentence: None

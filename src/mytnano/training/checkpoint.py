@@ -120,16 +120,6 @@ def load_checkpoint(
     return None
 
 
-def saved_step(folder: Path) -> int:
-    """Steps that the newest checkpoint says it holds, not checked; 0 if there is none."""
-    for name in CHECKPOINTS:
-        with contextlib.suppress(OSError, KeyError, ValueError), open(folder / name, "rb") as file:
-            file.seek(DIGEST)
-            size = int.from_bytes(file.read(8), "little")
-            return int(json.loads(file.read(min(size, 2**26)))["__metadata__"]["step"])
-    return 0
-
-
 class Untrusted(Exception):
     """Why a checkpoint is not used, in a few words."""
 
@@ -142,17 +132,17 @@ def read_checkpoint(path: Path, config_hash: str) -> tuple[dict[str, Tensor], di
         Untrusted: it is damaged, or of another run.
     """
     try:
-        blob = memoryview(path.read_bytes())
+        with open(path, "rb") as file:
+            digest, data = file.read(DIGEST), file.read()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise Untrusted(f"it cannot be read ({error.strerror})") from None
-    digest, data = blob[:DIGEST], blob[DIGEST:]
     if hashlib.sha256(data).digest() != digest:
         raise Untrusted("its checksum does not match, so it was cut off or damaged")
     try:
-        tensors = load(bytes(data))
-        header = json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))["__metadata__"]
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         if header["hash"] != config_hash:
             raise Untrusted(f"it belongs to another run ({header['hash']}, not {config_hash})")
     except (SafetensorError, KeyError, ValueError):

@@ -20,12 +20,14 @@ import importlib.util
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mytnano.config import RunConfig
+from mytnano.errors import brief
 from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
@@ -81,6 +83,7 @@ class Engine:
         if config.train.compile:
             # Made within the graph they would be another state, for which it is compiled again.
             self.model.tables(config.model.context, self.model.embedding.weight)
+            make_room(config)
             self.encode = compiled(self.encode, config.train.device)
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
@@ -105,7 +108,14 @@ class Engine:
 
     def gradient_norm(self) -> Tensor:
         """The global norm of the gradients, before clipping."""
-        return torch.nn.utils.get_total_norm([p.grad for p in self.masters.values()], foreach=True)
+        grads = [p.grad for p in self.masters.values()]
+        return torch.nn.utils.get_total_norm(grads, foreach=self._foreach)
+
+    @property
+    def _foreach(self) -> bool | None:
+        """Whether many tensors go through one kernel; None has PyTorch decide, which on Apple's
+        GPUs refuses to be told."""
+        return None if self.config.train.device == "mps" else True
 
     def discard(self) -> None:
         """Forget the gradients, as if the step had not been."""
@@ -119,7 +129,7 @@ class Engine:
         masters = list(self.masters.values())
         norm = self.gradient_norm() if norm is None else norm
         if self.clip:
-            torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=True)
+            torch.nn.utils.clip_grads_with_norm_(masters, self.clip, norm, foreach=self._foreach)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get(LR_SCALE, 1.0)
         self.optimizer.step()
@@ -176,8 +186,8 @@ class Engine:
         return None if data.cross_documents else documents_of(ids, data.end_of_document)
 
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
-        rows = max(1, MICRO_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
-        return ids.split(self.micro_windows or rows)
+        windows, tokens = ids.shape
+        return ids.split(windows_at_once(self.micro_windows, windows, tokens, ids.device.type))
 
     def _collect(self) -> None:
         """Add the working weights' gradients to the masters'; those of the tables are there."""
@@ -187,6 +197,15 @@ class Engine:
             torch._foreach_add_(masters, [p.grad for _, p in given])
         for _, parameter in given:
             parameter.grad = None
+
+
+def windows_at_once(wanted: int, windows: int, tokens: int, device: str) -> int:
+    """Windows of one pass out of a step's ``windows`` of ``tokens`` tokens on a type of device.
+
+    ``wanted`` of them, ``train.micro_windows``; for 0 what suits the device.
+    """
+    fitting = max(1, MICRO_TOKENS // tokens) if device == "cpu" else windows
+    return min(windows, wanted or fitting)
 
 
 def recompute_blocks(model: Transformer) -> None:
@@ -199,15 +218,53 @@ def recompute_blocks(model: Transformer) -> None:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def compiled(
-    function: Callable[[Tensor], Tensor], device: str = "cpu"
-) -> Callable[[Tensor], Tensor]:
-    """``torch.compile`` of a function; itself where there is no compiler, which is said once."""
-    if can_compile(device):
-        # A second batch size, of timing or of scoring, must not make the kernels of all general.
-        return torch.compile(function, dynamic=False)
-    warnings.warn(NO_COMPILER[device == "cuda"], stacklevel=2)  # shown once by Python
-    return function
+def compiled(function: Callable[..., Tensor], device: str = "cpu") -> Callable[..., Tensor]:
+    """``torch.compile`` of a function; itself where that cannot be compiled, which is said once."""
+    if not can_compile(device):
+        warnings.warn(NO_COMPILER[device == "cuda"], stacklevel=2)  # shown once by Python
+        return function
+    # A second batch size, of timing or of scoring, must not make the kernels of all general.
+    chosen, proven = torch.compile(function, dynamic=False), False
+
+    @functools.wraps(function)
+    def either(*arguments: Any, **named: Any) -> Tensor:
+        nonlocal chosen, proven
+        if proven:
+            return chosen(*arguments, **named)
+        try:
+            result = chosen(*arguments, **named)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Triton without Python's headers, or a compiler that fails
+            result = function(*arguments, **named)  # raises it again if the function is at fault
+            chosen = function
+            warnings.warn(uncompiled("run", error), stacklevel=2)
+        proven = True
+        return result
+
+    return either
+
+
+def make_room(config: RunConfig) -> None:
+    """Forget what was compiled for other shapes before PyTorch refuses to compile for this one."""
+    train = config.train
+    shape = (config.model, config.data.cross_documents, train.device, train.precision)
+    shape += (train.batch_windows, train.micro_windows, train.recompute)
+    if shape not in _shapes and len(_shapes) >= SHAPES:
+        _shapes.clear()
+        torch.compiler.reset()
+    _shapes.add(shape)
+
+
+_shapes: set[tuple] = set()
+SHAPES = 4
+"""Compiled shapes of one process, each of up to two sizes of a pass: of one function PyTorch keeps
+eight versions (``recompile_limit``), and runs it uncompiled for any other, without a word."""
+
+
+def uncompiled(what: str, error: Exception) -> str:
+    """The sentence for what could not be compiled, such as a ``run``."""
+    return f"the {what} goes on uncompiled ({brief(error)[:200]}): slower, with the same result"
 
 
 NO_COMPILER = tuple(

@@ -1,15 +1,13 @@
-"""The files that a finished run leaves, and reading its weights back."""
+"""The files that a finished run leaves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from mytnano.config import RunConfig
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text, json_text
-from mytnano.model.transformer import Transformer
 from mytnano.run_files import (
     CONFIG,
     METRICS,
@@ -51,11 +49,3 @@ def write_curve(folder: Path, history: dict) -> None:
     for name, rows in ((METRICS, history["points"]), (SAMPLES, history.get("samples"))):
         if rows is not None:
             atomic_write_text(folder / name, "".join(json_text(row) + "\n" for row in rows))
-
-
-def load_weights(model: Transformer, folder: Path) -> None:
-    """Put a finished run's fp32 weights into a model of its config."""
-    weights = load_file(folder / WEIGHTS)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])

@@ -31,7 +31,7 @@ from mytnano.model.init import initialise
 from mytnano.model.own import references
 from mytnano.model.transformer import Transformer
 from mytnano.training import engine as engines
-from mytnano.training.fleet_program import Program, adamw_, head_gradients
+from mytnano.training.fleet_program import Numbers, Program, adamw_, head_gradients
 from mytnano.training.transfer import moved
 
 EACH_ITS_OWN = {
@@ -193,14 +193,14 @@ class Fleet:
         members = slice(only, None if only is None else only + 1)
         numbers = [self._numbers(k, rate) for k, rate in list(enumerate(asked))[members]]
         numbers = moved(torch.tensor(numbers), self.device)  # (K, 6)
-        asking = numbers[:, 5:] > 0  # (K, 1)
+        asking = numbers[:, -1:] > 0  # (K, 1)
         # One member is rare, and another shape, which is not worth another compilation.
         step = self.program.adamw_ if only is None else adamw_
         step(
             (self.master[members], self.first[members], self.second[members]),
             self.grad[members],
             self.norms[members, None],
-            numbers.t()[:5, :, None].contiguous(),
+            numbers.t()[:-1, :, None].contiguous(),
             asking & self.alive[members, None],
             self.shares,
             (self.optim.beta1, self.optim.beta2),
@@ -210,15 +210,14 @@ class Fleet:
             self.work[members].copy_(self.master[members])
         self._rates = [None if only in (None, k) else rate for k, rate in enumerate(self._rates)]
 
-    def _numbers(self, k: int, rate: float | None) -> list[float]:
-        """Largest norm, rate, rate times decay, both bias corrections, and whether it asked."""
+    def _numbers(self, k: int, rate: float | None) -> Numbers:
         if rate is None:
-            return [math.inf, 0.0, 0.0, 1.0, 1.0, 0.0]
+            return Numbers()
         self.counts[k] += 1
         optim = self.members[k].config.optim
         first, second = (1 - beta ** self.counts[k] for beta in (optim.beta1, optim.beta2))
         clip = optim.grad_clip or math.inf
-        return [clip, rate, rate * optim.weight_decay, first, math.sqrt(second), 1.0]
+        return Numbers(clip, rate, rate * optim.weight_decay, first, math.sqrt(second), 1.0)
 
     def wait(self) -> None:
         """Until the device has done what was asked of it."""
@@ -226,10 +225,8 @@ class Fleet:
 
     def _micro_batches(self, ids: Tensor) -> tuple[Tensor, ...]:
         """As the engine's, so that gradients add in the same parts."""
-        windows, tokens = ids.shape[1:]
-        on_cpu = ids.device.type == "cpu"
-        rows = max(1, engines.MICRO_TOKENS // tokens) if on_cpu else windows
-        return ids.split(self.micro_windows or rows, dim=1)
+        rows = engines.windows_at_once(self.micro_windows, *ids.shape[1:], ids.device.type)
+        return ids.split(rows, dim=1)
 
     def _prove(self, config: RunConfig) -> None:
         """Compile everything on a batch of zeros, or go on without the compiler."""
@@ -248,12 +245,7 @@ class Fleet:
             raise
         except Exception as error:
             self.program.uncompile()
-            reason = next(iter(str(error).strip().splitlines()), "no message")
-            warnings.warn(
-                f"the fleet goes on uncompiled ({type(error).__name__}: {reason[:200]}): slower, "
-                "with the same result",
-                stacklevel=2,
-            )
+            warnings.warn(engines.uncompiled("fleet", error), stacklevel=2)
         self.alive = before
         self.counts, self._rates = [0] * self.size, [None] * self.size
 
@@ -391,7 +383,12 @@ def program_for(config: RunConfig, size: int, compile: bool, mode: str | None) -
     key = signature(config), size, mode
     if key not in _programs:
         if len(_programs) >= PROGRAMS:
-            _programs.clear()
-            torch.compiler.reset()
+            forget_programs()
         _programs[key] = make()
     return _programs[key]
+
+
+def forget_programs() -> None:
+    """Drop all compiled programs; a fleet that still uses one has it compiled again."""
+    _programs.clear()
+    torch.compiler.reset()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mytnano.config import ModelConfig
 from mytnano.model.loss import piece_rows
 from mytnano.model.norms import batchable
-from mytnano.model.transformer import TABLES, Transformer
+from mytnano.model.transformer import TABLES, Attention, Transformer
 
 ALIGN = 64
 """Every tensor begins at a multiple of so many numbers of a row: kernels load 16 bytes at once."""
@@ -141,6 +142,9 @@ class Program:
         self.layout = lay_out(model)
         tables = {*self.layout.lookups, self.layout.head}
         self.names = [name for name in self.layout.places if name not in tables]
+        for module in model.modules():
+            if isinstance(module, Attention):
+                module.may_group = False
         encoder = Encoder(model.to(device, dtype))
         # Made now, as a compiled function must not change its module.
         model.tables(config.context, torch.empty(0, device=device, dtype=dtype))
@@ -203,23 +207,44 @@ def head_gradients(
         part = slice(start, min(start + rows, N))
         logits = torch.bmm(states[:, part], weight.transpose(1, 2))  # (K, n, V)
         right = targets[:, part, None]  # (K, n, 1)
-        odds = logits.float()  # (K, n, V): the logits' own memory if they are fp32
+        logits32 = logits.float()  # (K, n, V): the logits' own memory if they are fp32
         if softcap:
-            odds.div_(softcap).tanh_()
-            slope = 1 - odds.square()  # (K, n, V): of the cap
-            odds.mul_(softcap)
-        right_logit = odds.gather(2, right)  # (K, n, 1)
-        top = odds.amax(2, keepdim=True)  # (K, n, 1)
-        normaliser = odds.sub_(top).exp_().sum(2, keepdim=True)  # (K, n, 1)
+            logits32.div_(softcap).tanh_()
+            slope = 1 - logits32.square()  # (K, n, V): of the cap
+            logits32.mul_(softcap)
+        right_logit = logits32.gather(2, right)  # (K, n, 1)
+        top = logits32.amax(2, keepdim=True)  # (K, n, 1)
+        normaliser = logits32.sub_(top).exp_().sum(2, keepdim=True)  # (K, n, 1)
         losses += ((normaliser.log() + top - right_logit) * scale).sum((1, 2))
-        torch.mul(odds, scale / normaliser, out=logits)  # (K, n, V): softmax
-        minus = torch.full_like(right, -scale, dtype=logits.dtype)  # (K, n, 1)
-        logits.scatter_add_(2, right, minus)  # minus one at the right token
+        torch.mul(logits32, scale / normaliser, out=logits)  # (K, n, V): softmax
+        if logits.dtype == torch.float32:
+            minus = torch.full_like(right, -scale, dtype=logits.dtype)  # (K, n, 1)
+            logits.scatter_add_(2, right, minus)  # minus one at the right token
+        else:  # as in the loss of one model
+            gradient = (logits32.gather(2, right) / normaliser - 1) * scale  # (K, n, 1)
+            logits.scatter_(2, right, gradient.to(logits.dtype))
         if softcap:
             logits.mul_(slope)
         grad_states[:, part] = torch.bmm(logits, weight)  # (K, n, D)
         weight_grad += torch.bmm(logits.transpose(1, 2), states[:, part])  # (K, V, D)
     return losses, grad_states
+
+
+class Numbers(NamedTuple):
+    """What one member's update takes, in the order of :func:`adamw_`; by default, none.
+
+    Attributes:
+        clip: largest gradient norm. lr: rate. decay: rate times weight decay.
+        first, second: bias corrections, the second one's root.
+        asked: 1 if there is an update to make, else 0.
+    """
+
+    clip: float = math.inf
+    lr: float = 0.0
+    decay: float = 0.0
+    first: float = 1.0
+    second: float = 1.0
+    asked: float = 0.0
 
 
 def adamw_(
@@ -239,8 +264,7 @@ def adamw_(
 
     Args:
         rows: weights and both moments, fp32 (K, P) each. grad: (K, P). norm: (K, 1), its norms.
-        numbers: (5, K, 1): largest norm, rate, rate times decay, and the two bias corrections, the
-            second one's root.
+        numbers: (5, K, 1), all members' :class:`Numbers` but the last.
         alive: bool (K, 1). shares: (2, P), from :meth:`Layout.shares`.
     """
     weight, first, second = rows

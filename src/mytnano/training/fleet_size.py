@@ -74,13 +74,14 @@ def largest_fleet(config: RunConfig, wanted: int) -> int:
     key = signature(config)
     if key not in _footprints:
         one, two = (dry_run(config, size) for size in (1, 2))
-        _footprints[key] = one, max(two - one, state_bytes(config))
+        _footprints[key] = one, max(two - one, member_bytes(config))
     one, each = _footprints[key]
+    gc.collect()  # the fleets of the dry runs, which would count as memory in use
     room = SHARE * memory.free_bytes(config.train.device) - one
     return max(1, min(wanted, int(room // each) + 1))
 
 
-def state_bytes(config: RunConfig) -> int:
+def member_bytes(config: RunConfig) -> int:
     """Weights, their gradients and two moments of one member, all in fp32."""
     return STATE_BYTES * parameter_count(config.model)
 

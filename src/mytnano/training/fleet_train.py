@@ -38,7 +38,6 @@ def train_fleet(
     entries: Sequence[Entry],
     text: Text,
     on_finished: Callable[[Entry, dict], None] = lambda entry, result: None,
-    compile: bool | None = None,
 ) -> list[dict]:
     """Train resolved configs of one shape together, measure each, and write each one's files.
 
@@ -49,7 +48,6 @@ def train_fleet(
     Args:
         entries: the runs. text: of all of them.
         on_finished: called with a run and its result as soon as its files are written.
-        compile: as in :class:`~mytnano.training.fleet.Fleet`.
 
     Returns:
         The results, in the order of the entries.
@@ -60,7 +58,7 @@ def train_fleet(
     """
     gc.collect()  # an earlier fleet and its members name each other
     memory.reset_peak(entries[0].config.train.device)
-    fleet = Fleet([entry.config for entry in entries], compile)
+    fleet = Fleet([entry.config for entry in entries])
     runs = []
     for entry, member in zip(entries, fleet.members, strict=True):
         entry.folder.mkdir(parents=True, exist_ok=True)

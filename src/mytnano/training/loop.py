@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mytnano.config import RunConfig
+from mytnano.config import OptimConfig, RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.evaluate import score
 from mytnano.model.init import stream_seed
@@ -18,7 +18,7 @@ from mytnano.training import memory
 from mytnano.training.care import Care, OnProgress, Progress, unseen
 from mytnano.training.checkpoint import load_checkpoint, save_checkpoint
 from mytnano.training.engine import Engine
-from mytnano.training.files import load_weights, write_curve, write_run
+from mytnano.training.files import write_curve, write_run
 from mytnano.training.guard import Guard
 from mytnano.training.outcome import continued, describe
 from mytnano.training.probe import Probe
@@ -28,8 +28,6 @@ from mytnano.training.transfer import on_device
 
 CHECKPOINT_SECONDS = 60.0
 """A run shorter than this is simply run again after a crash, if its :class:`Care` says no other."""
-
-__all__ = ["Run", "load_weights", "train"]
 
 SHOW_SECONDS = 0.5
 
@@ -73,7 +71,9 @@ def train(
     run = Run(config, text, folder, on_progress, care)
     result = None
     try:
+        care.started(run.step)
         run.steps()
+        care.trained()
         result = run.finish(labels or {})
     finally:
         for recorder in care.recorders:
@@ -108,7 +108,8 @@ class Run:
         self.log_at = set(np.unique(np.linspace(0, self.total - 1, points).astype(int)).tolist())
         self.validate_at = evenly(self.total, train.evaluations)
         self.sample_at = evenly(self.total, SAMPLE_MOMENTS) if care.prompts else set()
-        self.probe_at = {round(self.total / 10): "10%", 0: "init", self.total - 1: "end"}
+        end = last_update(config.optim, self.total)
+        self.probe_at = {round(self.total / 10): "10%", 0: "init", end: "end"}
         self.step, self.history = self._load() or (
             0,
             {
@@ -165,7 +166,7 @@ class Run:
 
     def record(self) -> None:
         """The step's place on the curve, and the samples that are due after it."""
-        if self.mean_loss is not None:
+        if self.due:
             self._log(self.mean_loss, self.norm, self.lr)
         if self.step in self.sample_at:
             self._sample()
@@ -183,8 +184,8 @@ class Run:
         last = self.step == self.total
         stopping, due = self._agreed(stopping, now - self.saved > every)
         if stopping or (due and not last) or (last and self.care.save_at_end):
-            self.saved = now
             self.save()
+            self.saved = time.perf_counter()
         if stopping:
             raise self._stopped()
 
@@ -210,12 +211,13 @@ class Run:
     def finish(self, labels: dict) -> dict:
         """Measure the trained model and write the run's files; its checkpoints stay."""
         config, history, engine = self.config, self.history, self.engine
+        peak = memory.peak_bytes(config.train.device)  # of training, not of what measures it
         with engine.averaged():
             result = labels | describe(config, engine, self.text, self.windows, history, self.step)
             if self.guard is not None:
                 result["skipped_steps"] = self.guard.state["skipped"]
             result["seconds"] = time.perf_counter() - self.started
-            result["peak_memory_bytes"] = memory.peak_bytes(config.train.device)
+            result["peak_memory_bytes"] = peak
             write_run(self.folder, config, engine, self.text.tokenizer, history, result)
         return result
 
@@ -243,6 +245,11 @@ class Run:
         """What to probe of a whole batch, of which ``x`` is this process's share."""
         return x
 
+    @property
+    def _part(self) -> tuple[int, ...]:
+        """What makes this process's random numbers of a step others than the first one's."""
+        return ()
+
     def _batch(self) -> tuple[Tensor, Tensor]:
         return on_device(self.windows.batch(self.step), self.config.train.device)
 
@@ -251,7 +258,8 @@ class Run:
         own = self.config.model.own_code or self.config.optim.own_code
         if self.config.model.dropout or own:
             # They draw from PyTorch's global stream: keyed by step, a resumed run repeats it.
-            torch.manual_seed(stream_seed(train.seed, "dropout", train.salt, self.step))
+            key = (train.seed, "dropout", train.salt, self.step, *self._part)
+            torch.manual_seed(stream_seed(*key))
         return self.engine.gradients(x, y)
 
     def _step(self, lr: float) -> tuple[Tensor, Tensor | None]:
@@ -281,9 +289,10 @@ class Run:
         self.history["mechanism"].append(at | probe.update())
         return loss, norm
 
-    def _log(self, loss: float, norm: Tensor | None, lr: float) -> None:
+    def _log(self, loss: float | None, norm: Tensor | None, lr: float) -> None:
+        """Add a point; ``loss`` is None if all steps since the last one were skipped."""
         tokens, read = self._read()
-        self.history["diverged"] = not math.isfinite(loss)
+        self.history["diverged"] = loss is not None and not math.isfinite(loss)
         bpb = None
         if self.step in self.validate_at and not self.history["diverged"]:
             with self.engine.averaged():
@@ -317,19 +326,26 @@ class Run:
                 recorder.sample(**sample)
 
     def _show(self) -> None:
-        last = self.history["points"][-1]
-        measured = [
-            p["validation_bpb"] for p in self.history["points"] if p["validation_bpb"] is not None
-        ]
+        points = self.history["points"]
+        losses, measured = (
+            [point[name] for point in points if point[name] is not None]
+            for name in ("train_loss", "validation_bpb")
+        )
         self.on_progress(
             Progress(
                 step=self.step,
                 steps=self.total,
-                loss=last["train_loss"],
+                loss=losses[-1] if losses else math.nan,
                 validation_bpb=measured[-1] if measured else None,
-                tokens_per_second=last["tokens_per_second"],
+                tokens_per_second=points[-1]["tokens_per_second"],
             )
         )
+
+
+def last_update(optim: OptimConfig, total: int) -> int:
+    """The last step that moves the weights: not the very last one if the rate is zero there."""
+    later = (step for step in (total - 1, total - 2) if step > 0)
+    return next((step for step in later if learning_rate(optim, step, total) > 0), total - 1)
 
 
 def evenly(total: int, parts: int) -> set[int]:

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from mytnano.config import ModelConfig, OptimConfig, RunConfig, is_own
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief, needs
 from mytnano.model.own import load_class
 from mytnano.model.scaling import adamw_rule
 from mytnano.model.skeleton import skeleton
@@ -199,9 +199,7 @@ def lion() -> Any:
     try:
         from lion_pytorch import Lion
     except ImportError:
-        raise UserError(
-            "optimizer lion needs the package lion-pytorch: pip install lion-pytorch"
-        ) from None
+        raise needs("optimizer lion", "lion-pytorch", "optim") from None
     return Lion
 
 
@@ -218,10 +216,8 @@ def build_own_optimizer(optim: OptimConfig, groups: list[dict[str, Any]]) -> Opt
     try:
         return make([group for group in groups if group["params"]], lr=optim.lr)
     except (Exception, SystemExit) as error:
-        reason = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{named} cannot be made from (param_groups, lr=...): "
-            f"{type(error).__name__}: {reason[0]}"
+            f"{named} cannot be made from (param_groups, lr=...): {brief(error)}"
         ) from None
 
 

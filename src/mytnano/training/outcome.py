@@ -35,11 +35,11 @@ def describe(
     tokens, read = windows.tokens_and_bytes(steps)
     train = config.train
     validation = test = None
+    exact = engine.exact_model()  # whose weights are saved
     if not history["diverged"]:
-        validation = finite_score(engine.model, text.validation, train.validation_bytes)
+        validation = finite_score(exact, text.validation, train.validation_bytes)
     if validation and train.score_test:
-        test = finite_score(engine.model, text.test, train.test_bytes)
-    exact = engine.exact_model()
+        test = finite_score(exact, text.test, train.test_bytes)
     evidence = gather_evidence(
         config, exact, text, windows, history, steps, validation and validation.bits_per_byte
     )

@@ -19,6 +19,7 @@ from mytnano.training.engine import Engine
 from mytnano.training.loop import SAMPLE_MOMENTS, SAMPLE_TOKENS
 from mytnano.training.outcome import SAMPLE_BYTES
 from mytnano.training.text import Text, windows_of
+from mytnano.words import counted
 
 STEPS = 20
 WARM_UP = 3
@@ -86,8 +87,8 @@ def step_seconds(config: RunConfig, text: Text, budget: float) -> Timed:
 
 
 def measure_pace(timed: Timed, text: Text) -> Pace:
-    """The pace of a run whose steps were timed: scoring and sampling are timed on the same copy."""
-    model = timed.engine.model
+    """The pace of a run whose steps were timed, with the same weights in fp32 for all the rest."""
+    model = timed.engine.exact_model()  # which is what the end scores, and the slower one
     started = time.perf_counter()
     scored = score(model, text.validation, SCORED_BYTES)
     scoring = (time.perf_counter() - started) / scored.tokens
@@ -115,8 +116,13 @@ def other_seconds(config: RunConfig, text: Text, pace: Pace, prompts: int) -> fl
     return tokens * pace.scored_token + drawn * pace.drawn_token + FIXED_SECONDS
 
 
-def steps_in(seconds: float, step: float, other: float) -> int:
+def steps_in(seconds: float, step: float, other: float, smaller: bool = True) -> int:
     """Steps that leave time for the rest.
+
+    Args:
+        seconds: there are for all of it.
+        step: seconds of one. other: seconds of the rest.
+        smaller: whether there is a smaller size to advise.
 
     Raises:
         UserError: there is no time for a run worth the name.
@@ -124,8 +130,9 @@ def steps_in(seconds: float, step: float, other: float) -> int:
     steps = int((seconds * (1 - KEPT_BACK) - other) / step)
     if steps < FEWEST_STEPS:
         needed = (FEWEST_STEPS * step + other) / (1 - KEPT_BACK) - seconds
+        also = ", or a smaller --size" if smaller else ""
         raise UserError(
-            f"there is time for {max(0, steps)} steps of {step:.2g} s, and {FEWEST_STEPS} are the "
-            f"least: give {needed / 60:.1f} minutes more, or a smaller --size"
+            f"there is time for {counted(max(0, steps), 'step')} of {step:.2g} s, and "
+            f"{FEWEST_STEPS} are the least: give {needed / 60:.1f} minutes more{also}"
         )
     return steps

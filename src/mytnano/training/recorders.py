@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief
 from mytnano.training.care import Recorder
 
 LOGS = "logs"
@@ -135,13 +135,13 @@ class Guarded:
             getattr(self._recorder, method)(*arguments)
         except Exception as error:
             self._failed = True
-            self._say(f"{self._name} failed ({type(error).__name__}: {error}); the run goes on")
+            self._say(f"{self._name} failed ({brief(error)}); the run goes on")
 
 
 def open_recorder(
     kind: str, folder: Path, name: str, config: dict, step: int, say: Callable[[str], None]
 ) -> Recorder:
-    """The recorder of that name.
+    """The recorder of a name in :data:`KINDS`.
 
     Args:
         folder: the run folder. name: of the run. config: shown beside the curve.
@@ -149,21 +149,19 @@ def open_recorder(
         say: gets a sentence if it fails later.
 
     Raises:
-        UserError: there is no such kind, its package is missing, or it cannot be started.
+        UserError: its package is missing, or it cannot be started.
     """
-    if kind not in KINDS:
-        raise UserError(f"'{kind}' is nothing to log to; there are {', '.join(KINDS)}")
     try:
         return Guarded(kind, KINDS[kind](folder, name, config, step), say)
     except ImportError as error:
-        raise UserError(
-            f"--log {kind} needs a package that is not installed ({error.name}): "
-            f'pip install "mytnano[{kind}]"'
+        raise UserError(  # without the constraints, which trackio contradicts
+            f"--log {kind} needs the package {error.name}: run "
+            f'`.venv/bin/pip install -e ".[{kind}]"`'
         ) from None
     except Exception as error:
         raise UserError(
-            f"{kind} cannot be started ({type(error).__name__}: {error}): mend that, or leave "
-            "--log away, as metrics.jsonl holds the same numbers"
+            f"{kind} cannot be started ({brief(error)}): fix that, or leave --log away, as "
+            "metrics.jsonl holds the same numbers"
         ) from None
 
 

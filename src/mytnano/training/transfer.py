@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 def moved(tensor: Tensor, device: str | torch.device) -> Tensor:
-    """A tensor on a device; to a GPU through pinned memory, as a copy from other memory waits for
-    everything that was asked of the GPU before."""
+    """A tensor on a device; to a GPU through pinned memory without gaps, as a copy from any other
+    waits for everything that was asked of the GPU before."""
     if torch.device(device).type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return pinned.copy_(tensor).to(device, non_blocking=True)
     return tensor.to(device)
 
 
