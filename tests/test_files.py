@@ -12,7 +12,13 @@ import pytest
 
 from mytnano import files
 from mytnano.errors import UserError
-from mytnano.files import atomic_file, atomic_write_bytes, atomic_write_json, atomic_write_text
+from mytnano.files import (
+    atomic_file,
+    atomic_folder,
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+)
 from mytnano.runs import lock
 from mytnano.runs.lock import folder_lock
 
@@ -47,6 +53,22 @@ def test_an_error_in_the_block_keeps_the_old_file_and_leaves_no_other(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "f"):
         (tmp_path / "elsewhere" / "missing").read_bytes()
     assert names(tmp_path) == ["f"]
+
+
+def test_a_folder_is_whole_or_absent(tmp_path):
+    new = tmp_path / "in" / "f"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(new) as folder:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+    assert not names(new.parent)
+    for _ in range(2):
+        with atomic_folder(new) as folder:
+            (folder / "whole").touch()
+        assert names(new.parent) == ["f"] and names(new) == ["whole"]
+        (new / "whole").unlink()  # an empty folder is taken
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"), atomic_folder(tmp_path / "file" / "f"):
+        pass
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

@@ -8,11 +8,13 @@ import pytest
 import scipy.stats
 import torch
 from model_toys import words
+from rich.console import Console
 from run_toys import TEXT, toy_folder
 
 from mytnano import cli
 from mytnano.errors import UserError
-from mytnano.inference.documents import bootstrap, evaluate
+from mytnano.inference.command import eval_pairs, eval_text
+from mytnano.inference.documents import Texts, bootstrap, evaluate, read_texts
 from mytnano.inference.load import load_run
 from mytnano.inference.pairs import Pair, advantages, read_pairs, share, shares, wilson
 from mytnano.measure.evaluate import score
@@ -127,13 +129,17 @@ def command(capsys, *words):
     return ended.value.code, printed.out, printed.err
 
 
-def test_eval_of_text_in_the_terminal(run, tmp_path, capsys):
+def test_eval_of_text_in_the_terminal(run, tmp_path, capsys, monkeypatch):
     for number, document in enumerate(words(11, 200)):
-        (tmp_path / f"{number:02}.txt").write_bytes(document + "ü[bold]".encode())
+        begins = "[/b] :cat: \x1b[31m ü[bold]" if number == 3 else ""
+        (tmp_path / f"{number:02}.txt").write_bytes(begins.encode() + document)
+    monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = command(
         capsys, "eval", run.folder, "--text", tmp_path, "--per-token-json", tmp_path / "x/all.json"
     )
-    assert not code and "bits per byte [" in out and "11 documents" in out
+    assert not code and "bits per byte [" in out and "11 documents, " in out
+    assert "[/b] :cat: \ufffd[31m ü[bold]" in out and "\x1b[31m" not in out
+    assert "It cannot be determined whether this run was trained on some of this text" in out
     found = json.loads((tmp_path / "x/all.json").read_text())
     for document in found["documents"]:
         tokens = document["per_token"]
@@ -142,6 +148,26 @@ def test_eval_of_text_in_the_terminal(run, tmp_path, capsys):
         assert tokens[-1][0] == run.tokenizer.eod_id
     nats = sum(document["nats"] for document in found["documents"])
     assert found["bpb"] == pytest.approx(nats / math.log(2) / found["bytes"])
+    assert "1 document, " in command(capsys, "eval", run.folder, "--text", tmp_path / "00.txt")[1]
+
+
+def test_results_are_on_the_disk_before_anything_is_shown(run, tmp_path, monkeypatch):
+    write_pairs(run, tmp_path)
+    (tmp_path / "a.txt").write_text("We the people.\n")
+
+    class Broken(Console):
+        def print(self, *objects, **how):
+            raise BrokenPipeError
+
+    text, pairs = tmp_path / "text.json", tmp_path / "pairs.json"
+    read = read_texts(run, tmp_path / "a.txt", None, "test")
+    quiet = Texts(read.name, read.documents, [])
+    monkeypatch.setattr("mytnano.inference.command.read_texts", lambda *given: quiet)
+    with pytest.raises(BrokenPipeError):
+        eval_text(run.folder, tmp_path / "a.txt", None, "test", text, False, "cpu", Broken())
+    with pytest.raises(BrokenPipeError):
+        eval_pairs(run.folder, tmp_path, None, pairs, "cpu", Broken())
+    assert json.loads(text.read_text())["documents"] and json.loads(pairs.read_text())["shares"]
 
 
 def test_eval_of_pairs_in_the_terminal(run, tmp_path, capsys):
@@ -157,6 +183,13 @@ def test_eval_of_pairs_in_the_terminal(run, tmp_path, capsys):
     ]
 
 
+def test_names_of_phenomena_are_no_markup(run, tmp_path, capsys):
+    row = {"sentence_good": "We the people", "sentence_bad": "of Peace", "UID": "[/x]:cat:"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    code, out, _ = command(capsys, "eval", run.folder, "--pairs", tmp_path)
+    assert not code and "[/x]:cat:" in out
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -165,6 +198,8 @@ def test_eval_of_pairs_in_the_terminal(run, tmp_path, capsys):
         (("--text", "x", "--corpus", "sotu"), "give one of them"),
         (("--pairs", "/none"), "not an existing file"),
         (("--pairs", "x", "--text", "y"), "--pairs is scored alone"),
+        (("--pairs", "x", "--split", "test"), "--pairs is scored alone"),
+        (("--text", "x", "--split", "test"), "--text is scored whole"),
         (("--by", "UID"), "give --pairs as well"),
         ((), "'toy' is neither a known corpus"),
     ],
@@ -199,6 +234,31 @@ def test_sample_in_the_terminal(run, tmp_path, capsys):
     assert len(texts) == 4 and texts[0].partition("\n")[2] == out == texts[1].partition("\n")[2]
     assert texts[3].partition("\n")[2].startswith("In 1789")
     assert command(capsys, "sample", run.folder, "--batch", "/none")[0] == 2
+
+
+def test_what_a_terminal_would_obey_is_shown_to_it_as_text(run, capsys, monkeypatch):
+    words = ("sample", run.folder, "--prompt", "We \x1b[31m :cat:", "--tokens", 1)
+    assert command(capsys, *words)[1].startswith("We \x1b[31m :cat:")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert command(capsys, *words)[1].startswith("We \ufffd[31m :cat:")
+    assert "We \ufffd[31m :cat:" in command(capsys, *words, "--count", 2)[1]
+
+
+def test_sample_ends_before_a_stop_text(run, capsys):
+    words = ("sample", run.folder, "--prompt", "We", "--tokens", 60, "--seed", 3)
+    whole = command(capsys, *words)[1].removesuffix("\n")
+    stop = whole[12:17]
+    expected = whole[: whole.index(stop, 2)]
+    assert command(capsys, *words, "--stop", stop)[1] == expected + "\n"
+    _, several, _ = command(capsys, *words, "--stop", "\0", "--stop", stop, "--count", 2)
+    assert several.startswith(f"--- 1 of 2\n{expected}\n--- 2")
+
+
+def test_a_space_at_the_end_of_a_prompt_is_said(run, tmp_path, capsys):
+    assert "ends in a space" in command(capsys, "sample", run.folder, "--prompt", "We the ")[2]
+    assert "ends in a space" not in command(capsys, "sample", run.folder, "--prompt", "We the")[2]
+    folder = toy_folder(tmp_path / "byte", "byte")
+    assert "ends in a space" not in command(capsys, "sample", folder, "--prompt", "We the ")[2]
 
 
 def test_sample_says_that_a_module_of_ones_own_has_no_cache(tmp_path, monkeypatch, capsys):

@@ -75,7 +75,13 @@ def test_draws_follow_the_seed_and_each_row_has_its_own():
     assert first[0] != first[1]
 
 
-def test_top_k_and_top_p_leave_the_rest_out():
+def test_a_row_draws_by_its_number_in_whatever_batch_it_is():
+    model = rough_model(KINDS["mytnano"])
+    whole = continued(model, [[1]] * 3, 8, Sampling(1.0))
+    assert continued(model, [[1]], 8, Sampling(1.0), numbers=[2]) == whole[2:]
+
+
+def test_top_k_top_p_and_min_p_leave_the_rest_out():
     model = rough_model(KINDS["bigram"])
     with torch.no_grad():
         odds = model.logits(torch.tensor([[7]]))[0, 0].softmax(-1)
@@ -83,6 +89,9 @@ def test_top_k_and_top_p_leave_the_rest_out():
     drawn = {row[0] for row in continued(model, [[7]] * 400, 1, Sampling(1.0, top_k=3))}
     assert drawn == set(order[:3])
     assert {row[0] for row in continued(model, [[7]] * 40, 1, Sampling(1.0, top_k=1))} == {order[0]}
+    third = float(odds[order[2]] / odds[order[0]]) - 1e-4
+    drawn = {row[0] for row in continued(model, [[7]] * 400, 1, Sampling(1.0, min_p=third))}
+    assert drawn == set(order[:3])
     half = float(odds[order[0]] + odds[order[1]]) - 1e-4
     drawn = {row[0] for row in continued(model, [[7]] * 400, 1, Sampling(1.0, top_p=half))}
     assert drawn == set(order[:2])
@@ -105,6 +114,16 @@ def test_characters_wait_for_their_last_byte():
     assert Speaker(ByteTokenizer()).say(0xFF) == "�"
 
 
+def test_nothing_is_said_from_a_stop_text_on():
+    speaker = Speaker(ByteTokenizer(), ["", "stop", "so on"])
+    said = [speaker.say(byte) for byte in b"a sto stop it"]
+    assert said == ["a", " ", "", "", "", "sto ", "", "", "", "", "", "", ""]
+    assert speaker.stopped and speaker.end() == ""
+    open_end = Speaker(ByteTokenizer(), ["stop"])
+    assert [open_end.say(byte) for byte in b"sto"] == ["", "", ""]
+    assert open_end.end() == "sto" and not open_end.stopped
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -114,6 +133,8 @@ def test_characters_wait_for_their_last_byte():
         {"top_p": float("nan")},
         {"top_p": 0.0},
         {"top_k": -1},
+        {"min_p": 1.5},
+        {"min_p": float("nan")},
     ],
 )
 def test_a_temperature_or_p_that_is_none_is_a_sentence(wrong):

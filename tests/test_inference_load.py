@@ -5,15 +5,21 @@ import shutil
 
 import pytest
 import torch
+from loop_toys import load_weights
 from model_toys import text_of, toy_run, words
 from run_toys import toy_folder
+from train_toys import made, text_file, toy_request
 
+from mytnano import cli
 from mytnano.errors import UserError
-from mytnano.inference.documents import evaluate
+from mytnano.inference.documents import Texts, as_json, evaluate
 from mytnano.inference.load import find_run, load_run
+from mytnano.inference.unfinished import load_unfinished
 from mytnano.runs.store import RunFolder
 from mytnano.text.vocabulary import ByteTokenizer
-from mytnano.training.loop import load_weights, train
+from mytnano.training.checkpoint import read_checkpoint
+from mytnano.training.engine import Engine
+from mytnano.training.loop import train
 
 
 @pytest.fixture
@@ -75,6 +81,53 @@ def test_an_unfinished_run(folder):
     (folder / "manifest.json").unlink()
     with pytest.raises(UserError, match="unfinished"):
         load_run(folder)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "checkpoint.bin", "checkpoints"])
+def test_an_interrupted_training_is_unfinished_too(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"is unfinished .* which continues it"):
+        load_run(tmp_path)
+
+
+def test_an_unfinished_training_can_be_sampled(tmp_path, monkeypatch, capsys):
+    out, update, steps = tmp_path / "run", Engine.update, []
+
+    def counted(engine, lr, norm):
+        steps.append(lr)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return update(engine, lr, norm)
+
+    monkeypatch.setattr(Engine, "update", counted)
+    with pytest.raises(KeyboardInterrupt):
+        made(toy_request(text_file(tmp_path)), out, checkpoint_minutes=1e-9)
+    run, step = load_unfinished(out)
+    tensors, _ = read_checkpoint(out / "checkpoint.bin", run.config.hash)
+    assert step == 4 and run.tokenizer.name == "char"
+    for name, parameter in run.model.named_parameters():
+        assert torch.equal(parameter, tensors[f"weight/{name}"])
+    monkeypatch.setattr("sys.argv", ["mytnano", "sample", str(out), "--tokens", "5"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert "run is unfinished: this is what it writes after 4 steps" in capsys.readouterr().err
+    (out / "checkpoint.bin").write_bytes(b"torn")
+    assert load_unfinished(out)[1] == 3
+    (out / "checkpoint-previous.bin").unlink()
+    assert load_unfinished(out) is None
+    with pytest.raises(UserError, match="is unfinished"):
+        load_run(out)
+
+
+def test_a_run_of_another_version_keeps_its_hash_and_says_so(folder):
+    assert load_run(folder).caveat is None
+    reseal(folder)  # as "any"
+    run = load_run(folder)
+    assert run.hash == "any" and "made by another version of mytnano, as any" in run.caveat
+    found = evaluate(run, words(3, 300))
+    texts = Texts("x", words(3, 300), [])
+    assert as_json(run, texts, found, False)["config_hash"] == "any"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "manifest.json"])

@@ -21,7 +21,8 @@ def run_on(corpus, **data):
     """A run of that text, of which only the configuration is needed."""
     config = RunConfig().but(data={"corpus": str(corpus), **data})
     fingerprint = load_corpus(config.data).fingerprint
-    return LoadedRun(Path("run"), config.but(data={"fingerprint": fingerprint}), {}, None, None)
+    config = config.but(data={"fingerprint": fingerprint})
+    return LoadedRun(Path("run"), config, {}, None, None, config.hash)
 
 
 def scored(run, corpus, split="test"):
@@ -76,10 +77,13 @@ def test_of_another_text_it_is_said_how_much_was_trained_on(here, tail):
     assert 50 < share <= 100
     (here / "new.txt").write_bytes(b"\n\n".join(words(60, 700, seed=3)))
     assert "0.00% of the 64-byte passages of this text" in scored(tail, "new.txt")[1]
+    whole = read_texts(tail, Path("my.txt"), None, "test")  # --text: as it is, trained on or not
+    assert "% of the 64-byte passages of this text" in whole.notes[-1]
+    assert "0.00%" not in whole.notes[-1]
     (here / "my.txt").unlink()
-    assert "Nobody can tell whether this run was trained on" in scored(tail, "new.txt")[1]
+    assert "It cannot be determined whether this run was trained on" in scored(tail, "new.txt")[1]
     hub = tail.config.but(data={"corpus": "hf:name/of-it"})
-    said = scored(LoadedRun(Path("run"), hub, {}, None, None), "new.txt")[1]
+    said = scored(LoadedRun(Path("run"), hub, {}, None, None, hub.hash), "new.txt")[1]
     assert "'hf:name/of-it', which it was trained on, is not on this machine" in said
 
 

@@ -7,11 +7,13 @@ import torch
 from model_toys import HEALTHY
 from run_toys import GPT2, toy_folder
 
+from mytnano import cli
 from mytnano.config import ModelConfig
 from mytnano.errors import UserError
 from mytnano.inference.generate import generate, start
 from mytnano.inference.load import load_run
 from mytnano.interop.architectures import find_target
+from mytnano.interop.card import model_card
 from mytnano.interop.command import export
 
 MODEL = ModelConfig(vocab_size=50, context=48, **HEALTHY)
@@ -55,8 +57,42 @@ def test_every_file_is_there(tmp_path, kind):
         "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert "2.5000" in (tmp_path / "hf/README.md").read_text()
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        written = json.loads((tmp_path / "hf" / name).read_text())
+        assert written.keys() & {"pad_token", "pad_token_id"}, name
     with pytest.raises(UserError, match="not an empty folder"):
         export(run, "hf", tmp_path / "hf")
+
+
+def test_an_export_is_whole_or_absent(tmp_path, monkeypatch):
+    run = toy_folder(tmp_path / "run", "byte")
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    (tmp_path / "hf").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mytnano.interop.huggingface.architecture_config", stopped)
+        export(run, "hf", tmp_path / "hf")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["hf", "run"]
+    assert not any((tmp_path / "hf").iterdir())
+    export(run, "hf", tmp_path / "hf")
+    assert (tmp_path / "hf/config.json").is_file()
+
+
+def test_the_format_is_hf_if_none_is_named(tmp_path, monkeypatch, capsys):
+    run = toy_folder(tmp_path / "run", "byte")
+    monkeypatch.setattr("sys.argv", ["mytnano", "export", str(run), "--out", str(tmp_path / "x")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code and "of transformers to" in capsys.readouterr().out
+
+
+def test_the_card_counts_operations_in_words(tmp_path):
+    run = load_run(toy_folder(tmp_path, "byte"))
+    run.result["flops"] = 1.02e14
+    card = model_card(run, find_target(run.config.model))
+    assert "| counted operations of training | 102 TFLOP |" in card and run.hash in card
 
 
 @pytest.mark.parametrize(
@@ -68,7 +104,12 @@ def test_every_file_is_there(tmp_path, kind):
         ({"norm_place": "post"}, "Llama", "norm_place=post", "model.norm_place=pre"),
         ({"positions": "alibi"}, "Llama", "positions=alibi", "model.positions=rope"),
         ({"positions": "learned"}, "Llama", "positions=learned", "model.positions=rope"),
-        ({"mixer": "mean", "ffn": "none"}, "Llama", "mixer=mean, ffn=none", "mixer=attention"),
+        (
+            {"mixer": "mean", "positions": "none", "ffn": "none"},
+            "Llama",
+            "mixer=mean, positions=none, ffn=none",
+            "mixer=attention",
+        ),
         ({"layers": 0}, "Llama", "layers=0", "model.layers=1"),
         ({"ffn": "mine.py:Mine"}, "Llama", "ffn=mine.py:Mine", "model.ffn=swiglu"),
         (
@@ -107,7 +148,7 @@ def test_what_is_suggested_can_be_exported():
 
 
 def test_a_wrong_format_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="hf or gguf"):
+    with pytest.raises(UserError, match="choose from hf, gguf"):
         export(tmp_path, "onnx", None)
 
 
@@ -148,7 +189,7 @@ def test_autotokenizer_gives_the_same_ids(tmp_path, name):
     export(folder, "hf", tmp_path / "hf")
     ours = load_run(folder).tokenizer
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
-    assert theirs.eos_token_id == theirs.bos_token_id == ours.eod_id
+    assert theirs.eos_token_id == theirs.bos_token_id == theirs.pad_token_id == ours.eod_id
     for text in STRINGS:
         ids = theirs(text, add_special_tokens=False)["input_ids"]
         assert ids == ours.encode(text.encode()).tolist(), text

@@ -125,6 +125,22 @@ def test_generate_until(found, run):
         assert sample["filtered_resps"] == [text.partition("e")[0]]
 
 
+def test_draws_follow_the_request_and_not_the_batch(run):
+    from lm_eval.api.instance import Instance
+
+    from mytnano.interop.lm_harness import MytnanoLM
+
+    drawn = {"until": [], "do_sample": True, "temperature": 1.0, "max_gen_toks": 12}
+    asked = [
+        Instance(request_type="generate_until", doc={}, arguments=("We the", drawn), idx=i)
+        for i in range(4)
+    ]
+    one, all_at_once = (
+        MytnanoLM(str(run.folder), batch_size=size).generate_until(asked) for size in (0, 4)
+    )
+    assert one == all_at_once and len(set(one)) == 4
+
+
 def test_long_texts_and_greedy_flags(run):
     from lm_eval.api.instance import Instance
 
@@ -150,15 +166,26 @@ def test_long_texts_and_greedy_flags(run):
     assert not unlikely
 
 
-def test_the_harnesss_own_command_line(tasks, run, tmp_path):
-    done = subprocess.run(
+def harness(folder, tasks, out):
+    return subprocess.run(
         [
             sys.executable, "-m", "mytnano.interop.lm_harness", "run", "--model", "mytnano",
-            "--model_args", f"run={run.folder}", "--tasks", "toy_pairs",
-            "--include_path", str(tasks), "--output_path", str(tmp_path / "out"),
+            "--model_args", f"run={folder}", "--tasks", "toy_pairs",
+            "--include_path", str(tasks), "--output_path", str(out),
         ],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, cwd=out.parent,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
+
+
+def test_a_run_that_is_none_is_a_sentence(tasks, tmp_path):
+    done = harness("nope", tasks, tmp_path / "out")
+    assert done.returncode == 2 and "mytnano: 'nope' is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_harnesss_own_command_line(tasks, run, tmp_path):
+    done = harness(run.folder, tasks, tmp_path / "out")
     assert done.returncode == 0, done.stderr[-2000:]
     ours = share("all", advantages(run, read_pairs(tasks / "pairs.jsonl"))).share
     (file,) = (tmp_path / "out").rglob("results*.json")

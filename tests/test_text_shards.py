@@ -16,9 +16,9 @@ import pytest
 from model_toys import HEALTHY, toy_run, words
 from rich.console import Console
 
+from mytnano.cli.shards import make
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
-from mytnano.planning.shard import make
 from mytnano.text import batches, shard_build, shards, streaming
 from mytnano.text.batches import Windows
 from mytnano.text.readers import read_source

@@ -14,7 +14,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,14 +58,21 @@ def folder_condition(folder: Path, expected_hash: str | None, required: str) -> 
         return Condition("damaged", f"{MANIFEST} is of another configuration")
     if required not in files:
         return Condition("damaged", f"{MANIFEST} does not list {required}")
+    reason = damage(folder, files)
+    return Condition("damaged", reason) if reason else Condition("finished")
+
+
+def damage(folder: Path, files: Mapping[str, str]) -> str | None:
+    """What is wrong with one of the files, name -> SHA-256, that a manifest lists; None if all are
+    as they were."""
     for name, expected in files.items():
         try:
             found = sha256_file(folder / name)
         except OSError:
-            return Condition("damaged", f"{name} is missing or unreadable")
+            return f"{name} is missing or unreadable"
         if found != expected:
-            return Condition("damaged", f"{name} does not match its checksum")
-    return Condition("finished")
+            return f"{name} does not match its checksum"
+    return None
 
 
 @contextlib.contextmanager
@@ -90,6 +98,29 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes ``path`` if the block succeeds, and goes if not.
+
+    ``path`` must be missing or an empty folder.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()  # Windows renames over no folder, not even an empty one
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _write_error(error, temporary, path) or error from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

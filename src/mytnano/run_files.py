@@ -1,4 +1,4 @@
-"""Names of what lies in a run folder, one home for all who write or read one.
+"""Names of what lies in a run folder and in a ladder's, one home for all who write or read one.
 
 The manifest, which seals a folder, is named in :mod:`mytnano.files`.
 """
@@ -7,9 +7,28 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 RUNS = "runs"
 """Folder of the run folders in an output folder."""
+
+CACHE = "cache"
+"""Folder beside the run folders of one place, which share their tokenizers and token ids."""
+
+RESULTS = "results.json"
+"""The rows of a ladder's runs, with its budget, text and conditions."""
+
+BASELINES = "baselines.json"
+ATTENTION = "attention.json"
+GROUP_RATES = "group_rates.json"
+DECODE = "decode.json"
+"""What a ladder measures beside its runs."""
+
+MADE = "made"
+"""In a row of ``results.json``: the conditions of a run that the last command did not make."""
+
+PLAN = "plan.json"
+"""What `mytnano train` was asked for, and the run that came of it."""
 
 CONFIG = "config.json"
 """The resolved configuration."""
@@ -52,6 +71,11 @@ DROPPED = (*CHECKPOINTS, REFUSED)
 
 SHARED = "checkpoints"
 """Folder of the states that ranks write together; see :mod:`mytnano.distributed.checkpoint`."""
+
+
+def origin(conditions: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells two conditions apart: hardware, PyTorch and commit, not the date alone."""
+    return tuple(conditions.get(name) for name in ("hardware", "torch", "commit"))
 
 
 def drop_checkpoints(folder: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
@@ -25,9 +26,11 @@ from mytnano.inference.generate import Sampling, Speaker, generate, start
 from mytnano.inference.load import LoadedRun, load_run
 from mytnano.inference.pairs import LEVEL as PAIRS_LEVEL
 from mytnano.inference.pairs import advantages, grouping, read_pairs, shares
+from mytnano.inference.unfinished import load_unfinished
 from mytnano.model.cache import why_no_cache
-from mytnano.terminal import tell
+from mytnano.terminal import plain, tell
 from mytnano.text.readers import read_bytes
+from mytnano.words import clean
 
 EXTREMES = 5
 """Documents at each end of the table."""
@@ -37,6 +40,9 @@ FIRST_BYTES = 48
 
 ROWS = 64
 """Continuations that are computed at a time."""
+
+WORDS = ("bpe:", "cl100k")
+"""Vocabularies whose words have the space before them in their first token."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +57,32 @@ class SampleRequest:
     sampling: Sampling
     cached: bool
     device: str
+    stops: tuple[str, ...] = ()
 
 
 def sample(request: SampleRequest, say: Callable[[str], None]) -> None:
     """Print continuations to standard output, one alone as it comes; ``say`` hears of the rest.
 
     Raises:
-        UserError: no such run or file of prompts, or a temperature, k or p that is none.
+        UserError: no such run or file of prompts.
     """
-    run = load_run(request.run, request.device)
+    if unfinished := load_unfinished(request.run, request.device):
+        run, step = unfinished
+        say(f"{run.name} is unfinished: this is what it writes after {step:,} steps")
+    else:
+        run = load_run(request.run, request.device)
+    if run.caveat:
+        say(run.caveat)
     prompts = [p.encode(errors="surrogateescape") for p in request.prompts]
     if request.batch is not None:
         prompts += read_bytes(request.batch).splitlines()
         if not prompts:
             raise UserError(f"'{request.batch}' is empty: write one prompt a line")
+    if run.tokenizer.name.startswith(WORDS) and any(p.endswith(b" ") for p in prompts):
+        say(
+            "a prompt ends in a space, which this vocabulary has at the beginning of the next "
+            "word: without it the text is likely to be better"
+        )
     prompts = [p for p in prompts or [b""] for _ in range(request.count)]
     starts = [start(run.tokenizer, prompt) for prompt in prompts]
     cached = request.cached
@@ -80,41 +98,56 @@ def sample(request: SampleRequest, say: Callable[[str], None]) -> None:
     out = sys.stdout
     if hasattr(out, "reconfigure"):
         out.reconfigure(errors="replace")  # a terminal that cannot show a character
+    # A terminal would obey the control characters in it; a file gets the text as it is.
+    shown = clean if out.isatty() else str
     if len(starts) == 1:
-        out.write(prompts[0].decode(errors="replace"))
-        for text in stream(run, starts[0], request.tokens, request.sampling, cached):
-            out.write(text)
+        out.write(shown(prompts[0].decode(errors="replace")))
+        for text in stream(run, starts[0], request, cached):
+            out.write(shown(text))
             out.flush()
         out.write("\n")
         return
     for begin in range(0, len(starts), ROWS):
-        part = slice(begin, begin + ROWS)
-        # Each part has streams of its own, so that its draws are not those of the part before.
-        sampling = Sampling(**{**asdict(request.sampling), "seed": request.sampling.seed + begin})
-        texts = batch(run, starts[part], request.tokens, sampling, cached)
-        for number, (prompt, text) in enumerate(zip(prompts[part], texts, strict=True), begin + 1):
-            out.write(f"--- {number} of {len(starts)}\n{prompt.decode(errors='replace')}{text}\n")
+        part = range(begin, min(begin + ROWS, len(starts)))
+        texts = batch(run, starts, part, request, cached)
+        for number, text in zip(part, texts, strict=True):
+            whole = prompts[number].decode(errors="replace") + text
+            out.write(f"--- {number + 1} of {len(starts)}\n{shown(whole)}\n")
         out.flush()
 
 
-def stream(run: LoadedRun, ids: list[int], tokens: int, sampling: Sampling, cached: bool):
+def stream(run: LoadedRun, ids: list[int], request: SampleRequest, cached: bool) -> Iterator[str]:
     """Yield the text of one continuation as it comes, up to the end of the document."""
-    speaker, end = Speaker(run.tokenizer), run.tokenizer.eod_id
-    ended, size = (lambda row, id: id == end), run.tokenizer.vocab_size
-    for step in generate(run.model, [ids], tokens, sampling, ended, cached, size):
+    speaker, end = Speaker(run.tokenizer, request.stops), run.tokenizer.eod_id
+
+    def ended(row: int, id: int) -> bool:
+        return id == end or speaker.stopped
+
+    size = run.tokenizer.vocab_size
+    for step in generate(run.model, [ids], request.tokens, request.sampling, ended, cached, size):
         if text := speaker.say(step[0]):
             yield text
     yield speaker.end()
 
 
 def batch(
-    run: LoadedRun, starts: list[list[int]], tokens: int, sampling: Sampling, cached: bool
+    run: LoadedRun,
+    starts: list[list[int]],
+    part: Sequence[int],
+    request: SampleRequest,
+    cached: bool,
 ) -> list[str]:
-    """The texts of many continuations, each up to the end of its document."""
-    speakers = [Speaker(run.tokenizer) for _ in starts]
-    texts, end = [""] * len(starts), run.tokenizer.eod_id
-    ended, size = (lambda row, id: id == end), run.tokenizer.vocab_size
-    for step in generate(run.model, starts, tokens, sampling, ended, cached, size):
+    """The texts of those continuations of ``part``, each up to the end of its document."""
+    speakers = [Speaker(run.tokenizer, request.stops) for _ in part]
+    texts, end = [""] * len(part), run.tokenizer.eod_id
+
+    def ended(row: int, id: int) -> bool:
+        return id == end or speakers[row].stopped
+
+    size, ids = run.tokenizer.vocab_size, [starts[number] for number in part]
+    for step in generate(
+        run.model, ids, request.tokens, request.sampling, ended, cached, size, part
+    ):
         for row, id in step.items():
             texts[row] += speakers[row].say(id)
     return [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
@@ -140,18 +173,20 @@ def eval_text(
     for note in texts.notes:
         tell(console, note)
     found = evaluate(run, texts.documents)
+    if json is not None:
+        atomic_write_json(json, as_json(run, texts, found, per_token), indent=None)
     score = found.score
+    many = "" if len(texts.documents) == 1 else "s"
     tell(
         console,
         f"{run.name} on {texts.name}: {score.bits_per_byte:.4f} bits per byte"
         + interval_words(found)
         + f", loss {score.loss:.4f} nats per token, accuracy {score.accuracy:.1%}; "
-        f"{len(texts.documents):,} documents, {score.bytes:,} bytes, {score.tokens:,} tokens",
+        f"{len(texts.documents):,} document{many}, {score.bytes:,} bytes, {score.tokens:,} tokens",
     )
     if len(texts.documents) > 1:
         console.print(extremes(texts.documents, found))
     if json is not None:
-        atomic_write_json(json, as_json(run, texts, found, per_token), indent=None)
         tell(console, f"written to {json}")
 
 
@@ -186,7 +221,7 @@ def extremes(documents: list[bytes], found: Evaluation) -> Table:
             f"{found.document_bpb[i]:.3f}",
             f"{nats / count:.3f}",
             f"{found.document_right[i] / count:.1%}",
-            " ".join(begins.split()).replace("[", "\\["),
+            plain(" ".join(begins.split())),
         )
     return grid
 
@@ -202,12 +237,22 @@ def eval_pairs(
     read = read_pairs(pairs)
     field = grouping(read, by)
     run = load_run(path, device)
+    if run.caveat:
+        tell(console, run.caveat)
     advantage = advantages(run, read)
     found = shares(read, advantage, field)
-    grid = Table(
-        title=f"{run.name}: good sentence likelier, with {PAIRS_LEVEL:.0%} intervals (Wilson)",
-        title_justify="left",
-    )
+    if json is not None:
+        value = {
+            "run": run.name,
+            "config_hash": run.hash,
+            "grouped_by": field,
+            "interval_level": PAIRS_LEVEL,
+            "shares": [{**asdict(row), "share": row.share} for row in found],
+            "advantage_nats": advantage.tolist(),
+        }
+        atomic_write_json(json, value)
+    title = f"{run.name}: good sentence likelier, with {PAIRS_LEVEL:.0%} intervals (Wilson)"
+    grid = Table(title=Text(title, style="table.title"), title_justify="left")
     grid.add_column(field)
     for header in ("pairs", "share", "low", "high"):
         grid.add_column(header, justify="right")
@@ -215,18 +260,9 @@ def eval_pairs(
         if row.name == "all":
             grid.add_section()
         numbers = (f"{x:.1%}" for x in (row.share, row.low, row.high))
-        grid.add_row(row.name, f"{row.pairs:,}", *numbers)
+        grid.add_row(plain(row.name), f"{row.pairs:,}", *numbers)
     console.print(grid)
     if ties := found[-1].ties:
         tell(console, f"{ties:,} of {len(read):,} pairs were ties, counted half")
     if json is not None:
-        value = {
-            "run": run.name,
-            "config_hash": run.config.hash,
-            "grouped_by": field,
-            "interval_level": PAIRS_LEVEL,
-            "shares": [{**asdict(row), "share": row.share} for row in found],
-            "advantage_nats": advantage.tolist(),
-        }
-        atomic_write_json(json, value)
         tell(console, f"written to {json}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.inference.load import LoadedRun
 from mytnano.inference.own_text import read_for, trained_on
 from mytnano.measure.evaluate import Score, score_tokens
@@ -63,8 +63,8 @@ class Evaluation:
 def read_texts(run: LoadedRun, text: Path | None, corpus: str | None, split: str) -> Texts:
     """The documents of a file or folder as they are, of a corpus's split, or of the run's own.
 
-    The run's own corpus, by whatever name, keeps the run's own split. Of another one it is said how
-    much of it was trained on.
+    The run's own corpus, by whatever name, keeps the run's own split. Of any other text it is said
+    how much of it was trained on.
 
     Raises:
         UserError: there is no such text or split, or the run's own text has changed.
@@ -72,15 +72,17 @@ def read_texts(run: LoadedRun, text: Path | None, corpus: str | None, split: str
     if text is not None and corpus is not None:
         raise UserError("--text and --corpus are two ways to name the text: give one of them")
     if split not in (*SPLITS, "all"):
-        raise UserError(f"'{split}' is not a split: choose {', '.join(SPLITS)} or all")
+        raise unknown(split, "a split", (*SPLITS, "all"))
+    data = run.config.data
+    notes = [run.caveat] if run.caveat else []
     if text is not None:
         source = read_source(str(text))
-        return Texts(source.name, source.documents, list(source.notes))
-    data = run.config.data
+        notes += [*source.notes, trained_on(data, source.documents)]
+        return Texts(source.name, source.documents, notes)
     read, own = read_for(data, data.corpus if corpus is None else corpus)
     names = SPLITS if split == "all" else (split,)
     documents = [document for name in names for document in getattr(read, name)]
-    notes = list(read.notes)
+    notes += read.notes
     if not own:
         notes.append(trained_on(data, documents))
     elif corpus not in (None, data.corpus):
@@ -173,7 +175,7 @@ def as_json(run: LoadedRun, texts: Texts, found: Evaluation, per_token: bool) ->
         begin += count
     return {
         "run": run.name,
-        "config_hash": run.config.hash,
+        "config_hash": run.hash,
         "text": texts.name,
         "notes": texts.notes,
         "bytes": found.score.bytes,

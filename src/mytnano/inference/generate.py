@@ -40,6 +40,7 @@ class Sampling:
         temperature: divides the logits; 0 takes the likeliest.
         top_k: only among the so many likeliest; 0 is all.
         top_p: only among the likeliest that together reach this probability.
+        min_p: only among those at least so many times as likely as the likeliest.
         seed: each prompt of a batch has a stream of its own from it.
 
     Raises:
@@ -50,17 +51,17 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:  # NaN is neither
-            raise UserError(
-                f"a temperature of {self.temperature:g} is none: give 0 or a number above it, "
-                "such as 0.8"
-            )
+            raise UserError(f"temperature must be 0 or above, got {self.temperature:g}")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p is a probability above 0, up to 1: {self.top_p:g} is none")
+            raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
+        if not 0 <= self.min_p <= 1:
+            raise UserError(f"min_p must be from 0 to 1, got {self.min_p:g}")
         if self.top_k < 0:
-            raise UserError(f"top_k is a number of tokens, 0 for all of them: {self.top_k} is none")
+            raise UserError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
 
 
 GREEDY = Sampling(temperature=0)
@@ -74,6 +75,7 @@ def generate(
     stop: Callable[[int, int], bool] = lambda row, id: False,
     cached: bool = True,
     vocabulary: int | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[dict[int, int]]:
     """Continue prompts by up to ``tokens`` ids each.
 
@@ -84,6 +86,8 @@ def generate(
         cached: keep keys and values; where a model cannot, it is read whole each time.
         vocabulary: only the first so many ids are chosen among, as those behind them are padding;
             None is all.
+        numbers: of each prompt's stream of draws, so that a prompt keeps its stream in whatever
+            batch it is; None counts from 0.
 
     Yields:
         After each step row -> new id, of the rows that have not ended.
@@ -94,8 +98,8 @@ def generate(
     cached = cached and why_no_cache(model.config) is None
     ids = [list(prompt) for prompt in prompts]
     streams = [
-        torch.Generator().manual_seed(stream_seed(sampling.seed, "sample", row))
-        for row in range(len(ids))
+        torch.Generator().manual_seed(stream_seed(sampling.seed, "sample", number))
+        for number in numbers or range(len(ids))
     ]
     context = model.config.context
     first = [max(0, len(row) - context) for row in ids]
@@ -111,18 +115,8 @@ def generate(
             logits = read_whole(model, windows, cache)  # (rows, V)
         else:
             logits = read_next(model, [ids[row][-1] for row in active], cache)  # (rows, V)
-        logits = logits[:, :vocabulary]  # (rows, ids that stand for something)
-        likeliest = logits.max(-1)  # NaN if any is
-        if not bool(likeliest.values.isfinite().all()):
-            raise UserError("this run's predictions are not numbers: it diverged, and has no text")
-        if sampling.temperature == 0:
-            chosen = likeliest.indices.tolist()
-        else:
-            how = (sampling.top_k, sampling.top_p)
-            chosen = [
-                draw(row_logits, sampling.temperature, streams[row], *how)
-                for row, row_logits in zip(active, logits, strict=True)
-            ]
+        # Of the ids that stand for something, (rows, ids).
+        chosen = choose(logits[:, :vocabulary], sampling, [streams[row] for row in active])
         step = dict(zip(active, chosen, strict=True))
         for row, id in step.items():
             ids[row].append(id)
@@ -134,6 +128,24 @@ def generate(
             active = [active[place] for place in going]
             if cache is not None:
                 cache.keep(going)
+
+
+def choose(logits: Tensor, sampling: Sampling, streams: Sequence[torch.Generator]) -> list[int]:
+    """An id for each row of logits (rows, V), drawn from the row's stream.
+
+    Raises:
+        UserError: the logits are not numbers.
+    """
+    likeliest = logits.max(-1)  # NaN if any is
+    if not bool(likeliest.values.isfinite().all()):
+        raise UserError("this run's predictions are not numbers: it diverged, and has no text")
+    if sampling.temperature == 0:
+        return likeliest.indices.tolist()
+    how = (sampling.top_k, sampling.top_p, sampling.min_p)
+    return [
+        draw(row, sampling.temperature, stream, *how)
+        for row, stream in zip(logits, streams, strict=True)
+    ]
 
 
 def kept(context: int) -> int:
@@ -168,16 +180,46 @@ def start(tokenizer: Tokenizer, prompt: bytes) -> list[int]:
 
 
 class Speaker:
-    """Ids to text as they come: a character whose bytes are in several tokens waits for all."""
+    """Ids to text as they come, up to the first stop text.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    A character whose bytes are in several tokens waits for all of them, and what may be the
+    beginning of a stop text waits until it is known not to be.
+
+    Attributes:
+        stopped: whether a stop text has come; nothing is said from there on.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stops = [stop for stop in stops if stop]
+        self._waiting = ""
+        self.stopped = False
 
     def say(self, id: int) -> str:
-        """The text that this id completes; '' while a character is unfinished."""
-        return self._decoder.decode(self._tokenizer.token_bytes(id))
+        """The text that this id completes; '' while nothing is certain."""
+        return self._certain(self._decoder.decode(self._tokenizer.token_bytes(id)))
 
     def end(self) -> str:
-        """What is left of an unfinished character."""
-        return self._decoder.decode(b"", final=True)
+        """What is left: an unfinished character, and what did not become a stop text."""
+        text = self._certain(self._decoder.decode(b"", final=True)) + self._waiting
+        self._waiting = ""
+        return text
+
+    def _certain(self, new: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._waiting + new
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if places:
+            self.stopped, self._waiting = True, ""
+            return text[: min(places)]
+        begun = (
+            size
+            for stop in self._stops
+            for size in range(1, len(stop))
+            if text.endswith(stop[:size])
+        )
+        cut = len(text) - max(begun, default=0)
+        self._waiting = text[cut:]
+        return text[:cut]

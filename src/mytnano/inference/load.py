@@ -11,6 +11,7 @@ import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
@@ -18,12 +19,24 @@ from mytnano.files import MANIFEST, folder_condition
 from mytnano.model.init import initialise
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer
-from mytnano.run_files import CONFIG, RESULT, RUNS, TOKENIZER, WEIGHTS
+from mytnano.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    PLAN,
+    RESULT,
+    RUNS,
+    SHARED,
+    TOKENIZER,
+    WEIGHTS,
+)
 from mytnano.text.readers import existing_path
 from mytnano.text.tokenizers import load_tokenizer
 from mytnano.text.vocabulary import Tokenizer, padded
 
 MOST_NAMES = 30
+
+BEGUN = (PLAN, SHARED, *CHECKPOINTS)
+"""What an unfinished run may have before it has a configuration."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class LoadedRun:
         model: fp32 weights, in evaluation mode.
         tokenizer: its vocabulary; the model may have more ids (``data.vocab_multiple``), which are
             padding.
+        hash: of the configuration, by the version that made the run.
     """
 
     folder: Path
@@ -44,15 +58,26 @@ class LoadedRun:
     result: dict[str, Any]
     model: Transformer
     tokenizer: Tokenizer
+    hash: str
 
     @property
     def name(self) -> str:
         """For titles and file names."""
         return self.folder.resolve().name
 
+    @property
+    def caveat(self) -> str | None:
+        """A sentence if it was made by a version whose numbers may differ from this one's."""
+        if self.hash == self.config.hash:
+            return None
+        return (
+            f"{self.name} was made by another version of mytnano, as {self.hash}, which is "
+            f"{self.config.hash} here: scores and text may differ from that version's"
+        )
+
 
 def find_run(path: Path) -> Path:
-    """The run folder that ``path`` is, or the only one of an output folder.
+    """The run folder that ``path`` is, finished or not, or the only one of an output folder.
 
     Raises:
         UserError: it is neither; the names are listed where there are several.
@@ -76,6 +101,8 @@ def find_run(path: Path) -> Path:
         raise UserError(
             f"'{path}' has {len(folders)} runs: give {path / RUNS}/NAME of {names}{more}"
         )
+    if not (path / RUNS).exists() and any((path / name).exists() for name in BEGUN):
+        return path  # of an interrupted `mytnano train`, which is refused as such
     raise UserError(
         f"'{path}' holds no finished run: give a folder that `mytnano ladder`, `mytnano ablate` or "
         "`mytnano train` wrote, after it has ended"
@@ -105,6 +132,7 @@ def load_run(path: Path, device: str | None = None) -> LoadedRun:
     try:
         config = RunConfig.model_validate_json((folder / CONFIG).read_bytes())
         result = json.loads((folder / RESULT).read_bytes())
+        hash = json.loads((folder / MANIFEST).read_bytes())["hash"] or config.hash
     except (OSError, ValueError, pydantic.ValidationError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
         raise UserError(
@@ -119,7 +147,7 @@ def load_run(path: Path, device: str | None = None) -> LoadedRun:
             f"{config.model.vocab_size}: files of different runs are mixed; repeat the run"
         )
     model = load_model(config, folder).to(device or "cpu")
-    return LoadedRun(folder, config, result, model, tokenizer)
+    return LoadedRun(folder, config, result, model, tokenizer, hash)
 
 
 def load_model(config: RunConfig, folder: Path) -> Transformer:
@@ -128,14 +156,19 @@ def load_model(config: RunConfig, folder: Path) -> Transformer:
     Raises:
         UserError: the weights are missing, or are not those of the configuration.
     """
-    model = Transformer(config.model)
-    if config.model.own_code:  # buffers of users' modules are not saved, but start the same again
-        initialise(model, config.train.seed, config.train.salt)
     path = folder / WEIGHTS
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"'{path}' cannot be read ({error}): repeat the run") from None
+    return model_of(config, weights, path)
+
+
+def model_of(config: RunConfig, weights: dict[str, Tensor], path: Path) -> Transformer:
+    """As :func:`load_model`, with the weights that were read from ``path``."""
+    model = Transformer(config.model)
+    if config.model.own_code:  # buffers of users' modules are not saved, but start the same again
+        initialise(model, config.train.seed, config.train.salt)
     wanted = dict(model.named_parameters())
     strange = sorted(weights.keys() ^ wanted.keys()) or [
         name for name, parameter in wanted.items() if parameter.shape != weights[name].shape

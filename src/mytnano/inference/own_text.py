@@ -86,7 +86,7 @@ def _held_out(corpus: Corpus) -> tuple[str, str]:
 def trained_on(data: DataConfig, documents: Sequence[bytes]) -> str:
     """A sentence on how much of what is scored stands in the text that a run was trained on."""
     unknown = (
-        "Nobody can tell whether this run was trained on some of this text: "
+        "It cannot be determined whether this run was trained on some of this text: "
         f"'{data.corpus}', which it was trained on, "
     )
     if data.corpus.startswith(HUB):

@@ -41,10 +41,18 @@ EVERYWHERE = {
 
 @dataclass(frozen=True)
 class Target:
-    """One architecture: what a design must be, and what it then is there."""
+    """One architecture: what a design must be, and what it then is there.
+
+    Attributes:
+        name, model_type, class_name: for people, in ``config.json``, and in ``transformers``.
+        needs: setting -> the values that it can have, besides :data:`EVERYWHERE`.
+        settings: from the design and the id of the end-of-document, the rest of ``config.json``.
+        weights: name -> tensor.
+    """
 
     name: str
     model_type: str
+    class_name: str
     needs: dict[str, tuple]
     settings: Callable[[ModelConfig, int], dict]
     weights: Callable[[Transformer], dict[str, Tensor]]
@@ -283,6 +291,7 @@ TARGETS = (
     Target(
         "Llama",
         "llama",
+        "LlamaForCausalLM",
         {**ROTARY, "qk_norm": (False,), "ffn": tuple(GATES)},
         llama_settings,
         llama_weights,
@@ -290,6 +299,7 @@ TARGETS = (
     Target(
         "Arcee",
         "arcee",
+        "ArceeForCausalLM",
         {**ROTARY, "qk_norm": (False,), "ffn": tuple(PLAIN)},
         arcee_settings,
         arcee_weights,
@@ -297,6 +307,7 @@ TARGETS = (
     Target(
         "NanoChat",
         "nanochat",
+        "NanoChatForCausalLM",
         {
             **ROTARY,
             "qk_norm": (True,),
@@ -311,6 +322,7 @@ TARGETS = (
     Target(
         "Qwen3",
         "qwen3",
+        "Qwen3ForCausalLM",
         {**ROTARY, "qk_norm": (True,), "ffn": (*GATES, *SELF_GATES)},
         qwen3_settings,
         qwen3_weights,
@@ -318,6 +330,7 @@ TARGETS = (
     Target(
         "GPT-2",
         "gpt2",
+        "GPT2LMHeadModel",
         {
             "norm": ("layernorm",),
             "positions": ("learned",),
@@ -328,10 +341,3 @@ TARGETS = (
         gpt2_weights,
     ),
 )
-CLASSES = {
-    "llama": "LlamaForCausalLM",
-    "arcee": "ArceeForCausalLM",
-    "nanochat": "NanoChatForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "gpt2": "GPT2LMHeadModel",
-}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mytnano.inference.load import LoadedRun
-from mytnano.interop.architectures import CLASSES, Target
+from mytnano.interop.architectures import Target
 from mytnano.interop.tokenizer_json import why_none
+from mytnano.words import quantity
 
 NUMBERS = (
     ("test_bpb", "bits per byte of the test text", "{:.4f}"),
@@ -14,7 +15,6 @@ NUMBERS = (
     ("params", "parameters", "{:,}"),
     ("train_bytes", "bytes of training text read", "{:,}"),
     ("train_tokens", "tokens of training text read", "{:,}"),
-    ("flops", "counted operations of training", "{:.3g}"),
     ("status", "status", "{}"),
 )
 """Fields of ``result.json`` that are shown if they are there."""
@@ -35,6 +35,8 @@ def model_card(run: LoadedRun, target: Target) -> str:
         for name, words, form in NUMBERS
         if result.get(name) is not None
     ]
+    if result.get("flops"):
+        rows.append(f"| counted operations of training | {quantity(result['flops'], 'FLOP')} |")
     partial = "" if result.get("comparable", True) else "Only a part of the test text was scored.\n"
     missing = why_none(run.tokenizer)
     loading = LOADING.format(
@@ -50,7 +52,7 @@ def model_card(run: LoadedRun, target: Target) -> str:
     model, size = config.model, run.tokenizer.vocab_size
     padding = f", padded to {model.vocab_size:,}" if model.vocab_size > size else ""
     shape = (
-        f"A {CLASSES[target.model_type]} of {model.layers} layers, width {model.width}, "
+        f"A {target.class_name} of {model.layers} layers, width {model.width}, "
         f"{model.heads} query and {model.kv_heads} key/value heads."
     )
     return f"""---
@@ -68,7 +70,7 @@ It was trained with mytNano in windows of {model.context} tokens, and reads no f
 {chr(10).join(rows)}
 | vocabulary | {run.tokenizer.name}, {size:,} ids{padding} |
 | corpus, split | {config.data.corpus}, {config.data.split} |
-| configuration | `{result.get("config_hash") or config.hash}` |
+| configuration | `{run.hash}` |
 
 {partial}
 Bits per byte: all nats for the text, ends of documents included, over ln 2 and its bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mytnano.errors import UserError
+from mytnano.errors import unknown
 from mytnano.inference.load import load_run
 
 FORMATS = ("hf", "gguf")
@@ -17,7 +17,7 @@ def export(path: Path, format: str, out: Path | None) -> list[str]:
         UserError: no such run or format, or one that the design does not fit.
     """
     if format not in FORMATS:
-        raise UserError(f"'{format}' is not a format: choose {' or '.join(FORMATS)}")
+        raise unknown(format, "a format", FORMATS)
     run = load_run(path)
     if format == "hf":
         from mytnano.interop.huggingface import export_huggingface

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from mytnano.config import ModelConfig
-from mytnano.errors import UserError
+from mytnano.errors import UserError, needs
 from mytnano.files import atomic_file
 from mytnano.inference.load import LoadedRun
 from mytnano.interop.architectures import Target, find_target, is_tied
@@ -61,7 +61,7 @@ def export_gguf(run: LoadedRun, out: Path) -> list[str]:
     target = find_target(run.config.model)
     check(run, target)
     if importlib.util.find_spec("gguf") is None:
-        raise UserError("this needs the package gguf: run pip install 'mytnano[gguf]'")
+        raise needs("this", "gguf", "gguf")
     if out.exists():
         raise UserError(f"'{out}' is there already: give another name")
     config = run.config.model

@@ -8,7 +8,8 @@ end-of-document, as documents do in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from mytnano.errors import UserError
 from mytnano.inference.generate import Sampling, Speaker, generate
 from mytnano.inference.load import load_run
 from mytnano.measure.evaluate import tokens_at_once
@@ -24,6 +26,9 @@ from mytnano.model.loss import IGNORE, head_scores
 
 Scored = tuple[tuple[str, str], list[int], list[int]]
 """A request as the harness encodes it: its texts, the context's ids, the continuation's."""
+
+Window = tuple[int, list[int], list[int]]
+"""The number of a request, and the inputs and targets of a window; a target may be IGNORE."""
 
 
 @register_model("mytnano")
@@ -47,7 +52,7 @@ class MytnanoLM(TemplateLM):
         self.loaded = load_run(run, "cpu" if cuda and not torch.cuda.is_available() else device)
         self.vocabulary = self.loaded.tokenizer
         self.context = self.loaded.config.model.context
-        self.rows = int(batch_size) if str(batch_size).isdigit() else 16
+        self.rows = max(1, int(batch_size)) if str(batch_size).isdigit() else 16
         self.max_gen_toks = max_gen_toks
 
     @property
@@ -71,35 +76,34 @@ class MytnanoLM(TemplateLM):
         A context is cut on the left to what the window holds; a continuation longer than a window
         is scored in several, as test text is.
         """
-        windows: list[tuple[int, list[int], list[int]]] = []  # request, inputs, targets
+        windows: list[Window] = []
         for number, (_, context, continuation) in enumerate(requests):
             begun = context if context[:1] == [self.eot_token_id] else [self.eot_token_id, *context]
             windows += [(number, *w) for w in self._windows(begun, continuation)]
-        windows.sort(key=lambda window: -len(window[1]))
-        totals, greedy = [0.0] * len(requests), [True] * len(requests)
+        return self._totals(windows, len(requests))
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-probability of whole texts, in the harness's own windows."""
+        windows: list[Window] = []
+        for number, request in enumerate(requests):
+            ids = self.tok_encode(request.args[0])
+            for window in get_rolling_token_windows(ids, self.eot_token_id, self.context, 1):
+                context, continuation = map(list, make_disjoint_window(window))
+                targets = [IGNORE] * (len(context) - 1) + continuation
+                windows.append((number, (context + continuation)[:-1], targets))
+        return [total for total, _ in self._totals(windows, len(requests))]
+
+    def _totals(self, windows: list[Window], requests: int) -> list[tuple[float, bool]]:
+        """Of each request, over its windows: log-probability, and whether greedy text is it."""
+        totals, greedy = [0.0] * requests, [True] * requests
         for part in _batches(windows, self._tokens_at_once):
             nats, right = self._score(part)
             for (number, *_), paid, correct in zip(part, nats, right, strict=True):
                 totals[number] -= paid
                 greedy[number] &= correct
         return list(zip(totals, greedy, strict=True))
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Log-probability of whole texts, in the harness's own windows."""
-        encoded: list[Scored] = []
-        owner: list[int] = []
-        for number, request in enumerate(requests):
-            ids = self.tok_encode(request.args[0])
-            for window in get_rolling_token_windows(ids, self.eot_token_id, self.context, 1):
-                context, continuation = make_disjoint_window(window)
-                encoded.append((("", ""), list(context), list(continuation)))
-                owner.append(number)
-        totals = [0.0] * len(requests)
-        for number, row in zip(owner, self._rolling(encoded), strict=True):
-            totals[number] += row
-        return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Continuations up to a stop string, the end of the document, or the most tokens."""
@@ -109,12 +113,15 @@ class MytnanoLM(TemplateLM):
             settings = [requests[i].args[1] for i in part]
             for chosen in {repr(one): one for one in settings}.values():
                 mine = [i for i in part if requests[i].args[1] == chosen]
-                texts = self._continue([requests[i].args[0] for i in mine], chosen)
+                texts = self._continue([requests[i].args[0] for i in mine], chosen, mine)
                 for i, text in zip(mine, texts, strict=True):
                     answers[i] = text
         return answers
 
-    def _continue(self, prompts: list[str], settings: dict[str, Any]) -> list[str]:
+    def _continue(
+        self, prompts: list[str], settings: dict[str, Any], numbers: list[int]
+    ) -> list[str]:
+        """Texts; ``numbers`` are the requests', by which each draws as it would in any batch."""
         until = settings.get("until") or []
         until = [until] if isinstance(until, str) else list(until)
         temperature = float(settings.get("temperature") or 0)
@@ -122,21 +129,23 @@ class MytnanoLM(TemplateLM):
             temperature=temperature if settings.get("do_sample", temperature > 0) else 0.0,
             top_k=int(settings.get("top_k") or 0),
             top_p=float(settings.get("top_p") or 1),
+            min_p=float(settings.get("min_p") or 0),
         )
-        speakers = [Speaker(self.vocabulary) for _ in prompts]
+        speakers = [Speaker(self.vocabulary, until) for _ in prompts]
         texts = [""] * len(prompts)
 
         def ended(row: int, id: int) -> bool:
             texts[row] += speakers[row].say(id)
-            return id == self.eot_token_id or any(stop in texts[row] for stop in until)
+            return id == self.eot_token_id or speakers[row].stopped
 
         ids = [[self.eot_token_id, *self.tok_encode(prompt)] for prompt in prompts]
         most = int(settings.get("max_gen_toks", self.max_gen_toks))
         size = self.vocabulary.vocab_size
-        for _ in generate(self.loaded.model, ids, most, sampling, ended, vocabulary=size):
+        for _ in generate(
+            self.loaded.model, ids, most, sampling, ended, vocabulary=size, numbers=numbers
+        ):
             pass
-        texts = [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
-        return [_cut(text, until) for text in texts]
+        return [text + speaker.end() for text, speaker in zip(texts, speakers, strict=True)]
 
     def _windows(
         self, context: list[int], continuation: list[int]
@@ -154,25 +163,12 @@ class MytnanoLM(TemplateLM):
             end = min(begin + size, len(continuation))
             yield ids[begin:end], ids[begin + 1 : end + 1]
 
-    def _rolling(self, encoded: list[Scored]) -> list[float]:
-        """As ``_loglikelihood_tokens``, for windows whose context is as it must be."""
-        windows = [
-            (number, (context + continuation)[:-1], [IGNORE] * (len(context) - 1) + continuation)
-            for number, (_, context, continuation) in enumerate(encoded)
-        ]
-        totals = [0.0] * len(encoded)
-        windows.sort(key=lambda window: -len(window[1]))
-        for part in _batches(windows, self._tokens_at_once):
-            for (number, *_), paid in zip(part, self._score(part)[0], strict=True):
-                totals[number] = -paid
-        return totals
-
     @property
     def _tokens_at_once(self) -> int:
         return tokens_at_once(self.loaded.model.head.weight.device)
 
     @torch.inference_mode()
-    def _score(self, part: list[tuple[int, list[int], list[int]]]) -> tuple[list, list]:
+    def _score(self, part: list[Window]) -> tuple[list, list]:
         """Nats of each window's targets, and whether every one was the first guess."""
         T = len(part[0][1])
         x = torch.zeros(len(part), T, dtype=torch.long)  # (B, T)
@@ -187,11 +183,12 @@ class MytnanoLM(TemplateLM):
         if size < len(head):  # greedy text has no padding, however likely it is
             _, right = head_scores(states, head[:size], targets, cap)  # (B, T)
         every = (right.cpu() | (y == IGNORE)).all(1)  # (B,)
-        return nats.double().sum(1).tolist(), every.tolist()
+        return nats.cpu().double().sum(1).tolist(), every.tolist()
 
 
-def _batches(windows: list, tokens: int) -> Iterable[list]:
+def _batches(windows: list[Window], tokens: int) -> Iterator[list[Window]]:
     """Windows, longest first, as many at a time as ``tokens`` tokens hold."""
+    windows = sorted(windows, key=lambda window: -len(window[1]))
     begin = 0
     while begin < len(windows):
         size = max(1, tokens // len(windows[begin][1]))
@@ -199,13 +196,11 @@ def _batches(windows: list, tokens: int) -> Iterable[list]:
         begin += size
 
 
-def _cut(text: str, until: list[str]) -> str:
-    """Text before the first stop string."""
-    ends = [place for stop in until if (place := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
-
-
 if __name__ == "__main__":
     from lm_eval.__main__ import cli_evaluate
 
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except UserError as error:
+        print(f"mytnano: {error}", file=sys.stderr)
+        sys.exit(2)

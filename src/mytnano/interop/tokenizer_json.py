@@ -76,6 +76,7 @@ def tokenizer_config(context: int) -> dict:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END_OF_DOCUMENT,
         "eos_token": END_OF_DOCUMENT,
+        "pad_token": END_OF_DOCUMENT,
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,
         "model_max_length": context,

