@@ -1,15 +1,17 @@
 """The command line: one sentence and a code for every mistake, and what the options mean."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from ladder_toys import small_attention, write_text
 
-from mytnano import cli, files
+from mytnano import __version__, cli, files
 from mytnano.cli.shared import default_folder
 from mytnano.ladder import run
 from mytnano.report import html
@@ -79,12 +81,13 @@ MISTAKES = [
     ("ladder --workers -1", "'--workers'"),
     ("ladder --no-such-option", "--no-such-option"),
     ("climb", "climb"),
+    ("trian", "'trian', did you mean 'train'?; see mytnano --help"),
     ("report", "Missing argument"),
     ("ladder --rungs trigram", "'trigram' is not a rung or a group; rungs: bigram, "),
     ("ladder --rungs bigram,", "'' is not a rung or a group"),
-    ("ladder --budget huge", "'huge' is not a budget; there are smoke, quick, standard"),
-    ("ladder --device abacus", "'abacus' is not a device; there are auto, "),
-    ("ladder --precision fp8", "'fp8' is not a precision; there are auto, fp32, bf16"),
+    ("ladder --budget huge", "'huge' is not a budget; choose from smoke, quick, standard"),
+    ("ladder --device abacus", "'abacus' is not a device; choose from auto, "),
+    ("ladder --precision fp8", "'fp8' is not a precision; choose from auto, fp32, bf16"),
     ("ladder --corpus no/such/text", "'no/such/text' is neither a known corpus"),
     ("ladder --split half", "half"),
     ("ladder --test-file no/such", "the test file 'no/such' is not an existing file"),
@@ -159,6 +162,41 @@ def test_ctrl_c_says_that_the_same_command_continues(monkeypatch, capsys):
     assert capsys.readouterr().err == "\nstopped; the same command continues\n"
 
 
+def test_ctrl_c_in_a_verb_that_does_not_go_on_says_only_that_it_stopped(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mytnano.report.explain.explain", interrupted)
+    assert mytnano(monkeypatch, "explain", "swiglu") == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+
+
+def test_a_terminal_that_lacks_a_character_shows_another(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert mytnano(monkeypatch, "explain", "swiglu") == 0
+    shown.flush()
+    assert b"?" in shown.buffer.getvalue()
+
+
+@pytest.mark.parametrize("words", [("--version",), ("-h",), ("train", "-h")])
+def test_short_questions(monkeypatch, capsys, words):
+    assert mytnano(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert said == f"mytnano {__version__}\n" if words == ("--version",) else "Usage:" in said
+
+
+def test_a_paragraph_of_help_is_one_line():
+    assert cli.paragraphs("One\n    two.\n\n    Three\n    four.\n") == "One two.\n\nThree four."
+
+
+def test_positional_words_have_names_in_capitals():
+    for verb, command in typer.main.get_command(cli.app).commands.items():
+        for each in command.params:
+            if each.param_type_name == "argument" and verb != "claims":
+                assert each.metavar == each.metavar.upper(), (verb, each.name)
+
+
 def test_a_failed_run_is_code_1(monkeypatch, requests):
     monkeypatch.setattr(run, "climb", lambda request, console: 1)
     assert mytnano(monkeypatch, "ladder") == 1
@@ -208,7 +246,7 @@ def test_words_of_claims(monkeypatch, words, given):
 
 
 def test_a_reader_that_leaves_gets_no_traceback():
-    command = [sys.executable, "-m", "mytnano.cli", "explain", "swiglu"]
+    command = [sys.executable, "-m", "mytnano", "explain", "swiglu"]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     reader.stdout.close()
     _, error = reader.communicate(timeout=60)

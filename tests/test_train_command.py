@@ -1,6 +1,7 @@
 """``mytnano train``: what it leaves, that it goes on exactly, and what it refuses."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -31,8 +32,10 @@ from mytnano.solo import run as solo
 from mytnano.solo.curves import write_curves
 from mytnano.solo.memory import fitting_windows, memory_said
 from mytnano.solo.ranks import train_together
+from mytnano.solo.show import resumption_line
 from mytnano.training import loop, pace
 from mytnano.training.engine import Engine
+from mytnano.training.peak import Peak
 from mytnano.training.text import prepare, resolve
 
 TIMES = ("tokens_per_second", "seconds")
@@ -53,7 +56,7 @@ def finished(path, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(solo, "peak", lambda device, precision: solo.Peak(1e11, "measured"))
+    monkeypatch.setattr(solo, "peak", lambda device, precision: Peak(1e11, "measured"))
     monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
 
 
@@ -90,7 +93,10 @@ def test_what_a_run_leaves(finished):
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
     assert [s["step"] for s in samples] == [15, 15, 30, 30, 45, 45, 60, 60]
     assert (out / "curves.svg").read_text().count("<path") > 10
-    for words in ("60 steps of 4 windows", "bits per byte", "tokens/s", f"written to {out}"):
+    for words in (
+        "1 block of width 16", "60 steps of 4 windows", "bits per byte", "tokens/s",
+        f"written to {out}", "% of the peak (measured ",
+    ):  # fmt: skip
         assert words in said
 
 
@@ -141,6 +147,43 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(finished, path, tmp_path, mon
     same(finished[0], tmp_path / "run")
 
 
+def test_ctrl_c_while_the_model_is_scored_leaves_at_once(path, tmp_path, monkeypatch):
+    request, reached, describe = toy_request(path, bytes=2000), [], loop.describe
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(arguments)
+        return describe(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "describe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(request, tmp_path)
+    assert not reached
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Engine, "update", None)  # not one step is made again
+        made(request, tmp_path)
+    assert RunFolder(tmp_path).is_finished()
+
+
+def test_the_step_that_is_gone_on_from_is_that_of_the_checkpoint_used(path, tmp_path, interrupted):
+    request, said = toy_request(path, bytes=6000), io.StringIO()
+    with interrupted():
+        made(request, tmp_path, checkpoint_minutes=1e-9)
+    newest = tmp_path / "checkpoint.bin"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    made(request, tmp_path, Console(file=said, width=400))
+    assert "going on after step 19\n" in said.getvalue()
+
+
+def test_what_is_said_of_a_run_that_goes_on():
+    pace = {"step_seconds": 1.0, "expected_seconds": 100.0}
+    plan = solo_plan.SoloPlan(RunConfig(), 2, pace)
+    assert resumption_line(plan, 60) == "going on after step 60, about 40 s to go"
+    assert resumption_line(plan, 0).startswith("started earlier, but no checkpoint was written")
+    assert resumption_line(dataclasses.replace(plan, pace={}), 60) == "going on after step 60"
+
+
 @pytest.mark.parametrize("place", ["write_curves", "completed", "finish", "clear"])
 def test_a_run_killed_while_it_is_sealed_is_not_trained_again(
     finished, path, tmp_path, monkeypatch, place
@@ -185,7 +228,7 @@ def test_a_time_becomes_steps_once(path, tmp_path, monkeypatch):
     request = toy_request(path, minutes=1.0, bytes=None)
     monkeypatch.setattr(pace, "STEPS", 6)
     clock = [request.began + 12.0]
-    monkeypatch.setattr(solo_plan.time, "time", lambda: clock[0])
+    monkeypatch.setattr("time.time", lambda: clock[0])
     real = solo_plan.step_seconds
     timed = []
 
@@ -207,8 +250,10 @@ def test_a_time_becomes_steps_once(path, tmp_path, monkeypatch):
     clock[0] += 1000
     assert solo_plan.found_plan(request, tmp_path) == plan, "the plan is not made again"
     clock[0] = request.began + 58
-    with pytest.raises(UserError, match=r"there is time for 0 steps .* give 0\.\d minutes more"):
+    with pytest.raises(UserError, match=r"there is time for 0 steps .* give 0\.\d minutes more$"):
         solo_plan.make_plan(request, tmp_path, lambda sentence: None)
+    with pytest.raises(UserError, match="minutes more, or a smaller --size"):
+        pace.steps_in(1.0, 0.5, 1.0)
 
 
 def test_the_copy_that_is_timed_is_thrown_away(path, tmp_path):
@@ -253,20 +298,24 @@ def test_what_is_refused(path, tmp_path, finished):
     refused("optim.lr: Input should be a finite number", toy_request(path, "lr=inf"), new)
     refused(r"model\.context follows from window_bytes", toy_request(path, "context=3"), new)
     refused("train.train_bytes follows from --minutes", toy_request(path, "train_bytes=9"), new)
+    refused("train.fleet follows from --fleet", toy_request(path, "fleet=true"), new)
+    unused = toy_request(path, "schedule=cosine", "decay=0.1")
+    refused("optim.decay acts only with schedule=wsd: add that, or leave", unused, new)
     refused("'large' is not a size", toy_request(path, size="large"), new)
     refused("is not a precision", toy_request(path, precision="fp8"), new)
     refused("must be a multiple of heads", toy_request(path, "width=15"), new)
-    refused("'excel' is nothing to log to", toy_request(path), new, log=("excel",))
+    refused(
+        "'excel' is not a logger; choose from tensorboard", toy_request(path), new, log=("excel",)
+    )
     refused("checkpoint-minutes must be", toy_request(path), new, checkpoint_minutes=0.0)
     large = toy_request(path, "tokenizer=bpe:9999")
     refused(r"bpe:9999 is larger .*: ask for tokenizer=bpe:\d+", large, new)
     out, _ = finished
     before = {each: each.stat().st_mtime_ns for each in out.rglob("*") if each.name != ".lock"}
-    words = "holds a run with another choice of settings: choose another --out"
+    words = r"run of another request \(optimizer unset, there muon\): choose another --out"
     refused(words, toy_request(path), out)
-    refused(
-        "holds a run with another --bytes", toy_request(path, "optimizer=muon", bytes=9000), out
-    )
+    words = r"\(--bytes 9,000, there 15,360; seed 2, there unset\)"
+    refused(words, toy_request(path, "optimizer=muon", "seed=2", bytes=9000), out)
     assert before == {e: e.stat().st_mtime_ns for e in out.rglob("*") if e.name != ".lock"}
 
 
@@ -280,14 +329,23 @@ def command(monkeypatch, *words):
 def test_the_command_line(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     where = ("--corpus", path, "--split", "tail:0.1")
-    assert command(monkeypatch, *where, "--bytes", "2k", "seed=3", *train_toys.SMALL) == 0
+    words = ("mytnano:nano", *where, "--bytes", "2k", "seed=3", *train_toys.SMALL)
+    assert command(monkeypatch, *words, "--plan") == 0
+    said = capsys.readouterr().out
+    assert "8 steps of 4 windows" in said and " to go" in said and "tokens/s" not in said
+    assert not (tmp_path / "out").exists(), "a plan leaves nothing"
+    assert command(monkeypatch, *words) == 0
     assert "mytnano-nano:" in capsys.readouterr().out
     run = RunFolder(tmp_path / "out" / "train-mytnano-nano-text.txt")
     assert run.is_finished() and run.config()["train"]["seed"] == 3
     assert run.config()["train"]["train_bytes"] == 2048
     for words, sentence in (
-        (["mytnano-old"], "'mytnano-old' is not a recipe; there are mytnano, mytnano-modern"),
-        (["--tokens", "many"], "--tokens many is no amount"),
+        (["mytnano-old"], "'mytnano-old' is not a recipe; choose from mytnano, mytnano-modern"),
+        (["mytnano:base", "--size", "nano"], "mytnano:base and --size nano are two sizes"),
+        (["--lr", "1e-3"], "settings are NAME=VALUE after the recipe: lr=1e-3; see mytnano train"),
+        (["--n-layer=2"], "settings are NAME=VALUE after the recipe: layers=2; see mytnano train"),
+        (["--lrr", "2"], "No such option: --lrr"),
+        (["--tokens", "many"], "--tokens many is not a number"),
         (["lr"], "'lr' is not a recipe"),
         (["mytnano", "lr"], "'lr' is not NAME=VALUE"),
         (["mytllm-1b", "--size", "nano"], "mytllm-1b has a size of its own: leave --size out"),
@@ -387,6 +445,10 @@ def test_a_run_of_ranks_goes_on_without_torchrun(
     with interrupted():
         train_together(request, solo.Ways(), out, Console(quiet=True))
     assert list(out.glob("checkpoints/step-*20")) and not list(out.glob("checkpoint*.bin"))
+    with monkeypatch.context() as patched:
+        patched.setattr("mytnano.solo.ranks.free_for_each", lambda device, ranks: 1 << 16)
+        with pytest.raises(UserError, match="predicted to take"):
+            train_together(request, solo.Ways(), out, Console(quiet=True))
     words = ["--corpus", path, "--split", "tail:0.1", "--bytes", str(request.bytes), "--out", out]
     assert command(monkeypatch, *words, *train_toys.SMALL, "optimizer=muon") == 0
     said = capsys.readouterr().out

@@ -15,8 +15,8 @@ import psutil
 import torch
 
 import mytnano
-from mytnano.config import SEMANTICS
-from mytnano.errors import UserError
+from mytnano.config import semantics
+from mytnano.errors import UserError, unknown
 
 WORKER_BYTES = 3 << 29
 """Memory that one worker process may need: libraries, the corpus, and a small model's training."""
@@ -41,7 +41,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return next(name for name, there in available.items() if there)
     if wanted not in available:
-        raise UserError(f"'{wanted}' is not a device; there are auto, {', '.join(available)}")
+        raise unknown(wanted, "a device", ["auto", *available])
     if not available[wanted]:
         raise UserError(
             f"this machine has no {wanted} device that PyTorch can use; try --device cpu"
@@ -52,7 +52,7 @@ def choose_device(wanted: str) -> str:
 def check_precision(name: str) -> None:
     """Raise UserError unless it is one of :data:`PRECISIONS`."""
     if name not in PRECISIONS:
-        raise UserError(f"'{name}' is not a precision; there are {', '.join(PRECISIONS)}")
+        raise unknown(name, "a precision", PRECISIONS)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def environment(device: str, precision: str) -> dict[str, object]:
         "torch": torch.__version__,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "mytnano": mytnano.__version__,
-        "semantics": SEMANTICS,
+        "semantics": semantics(precision),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

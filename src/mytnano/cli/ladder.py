@@ -1,4 +1,4 @@
-"""Verbs of the ladder: ladder, explain, report, bench."""
+"""Verbs of the ladder: ladder, explain, report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mytnano.cli.shared import (
     default_folder,
     split_names,
     tell,
+    text_of,
 )
 
 
@@ -70,16 +71,13 @@ def ladder(
 
     Stopped or killed, the same command continues; a finished run is never repeated.
     """
-    from mytnano.config import DataConfig
     from mytnano.ladder.run import Request, climb
     from mytnano.report.html import write_report
 
     console = Console()
     request = Request(
         budget=budget,
-        data=DataConfig(
-            corpus=corpus, split=split, test_file=str(test_file) if test_file else None
-        ),
+        data=text_of(corpus, split, test_file),
         rungs=split_names([*(rungs or ()), *(more or ())]),
         seeds=seeds,
         out=out or default_folder(budget, corpus),
@@ -98,7 +96,7 @@ def ladder(
 
 
 def explain(
-    rung: Annotated[str, typer.Argument(help="A rung, such as swiglu.")],
+    rung: Annotated[str, typer.Argument(metavar="RUNG", help="A rung, such as swiglu.")],
     out: Annotated[
         Path | None, typer.Option(help="A ladder's folder, to show what was measured.")
     ] = None,
@@ -110,9 +108,12 @@ def explain(
 
 
 def report(
-    out: Annotated[Path, typer.Argument(help="A ladder's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A ladder's folder.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Also over a page that shows more than this one would.")
+        bool,
+        typer.Option(
+            "--force", help="Overwrite a report that shows more runs than this one would."
+        ),
     ] = False,
 ) -> None:
     """Write report.html again from the results in a ladder's folder."""
@@ -121,73 +122,3 @@ def report(
     console = Console()
     path = write_report(out, force, lambda sentence: tell(console, sentence))
     tell(console, f"report: {path}")
-
-
-def bench(
-    nanogpt: Annotated[
-        Path | None, typer.Option(help="A nanoGPT checkout to race against.")
-    ] = None,
-    shapes: Annotated[str, typer.Option(help="Shapes among B, C and D.")] = "B,C,D",
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Threads of each contestant; --quality and --tokenizers use every core."
-        ),
-    ] = 2,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Result file; default: out/bench.json, bench-fleet, and so on."),
-    ] = None,
-    fleet: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K,...", help="Race fleets of so many models against runs alone instead."
-        ),
-    ] = None,
-    decode: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN", help="Continue text with a run, against transformers, instead."
-        ),
-    ] = None,
-    quality: Annotated[
-        Path | None,
-        typer.Option(metavar="TEXT", help="Race nanoGPT to a score on a text file instead."),
-    ] = None,
-    tokenizers: Annotated[
-        bool, typer.Option("--tokenizers", help="Train and encode vocabularies instead.")
-    ] = False,
-    device: Annotated[
-        str, typer.Option(help="Device for --fleet: auto, cpu, cuda or mps.")
-    ] = "auto",
-) -> None:
-    """Full optimizer steps in tokens/s, interleaved with nanoGPT and Hugging Face Llama.
-
-    With --fleet, many models trained as one program beside one alone; there is a shape A as well.
-    With --decode, tokens that a run writes with its cache, beside transformers.generate.
-    With --quality, bits per byte after a minute of training, beside nanoGPT's README run.
-    With --tokenizers, MB/s of training and encoding.
-    """
-    from mytnano.bench import run_bench, run_decode_bench, run_fleet_bench, run_quality_bench
-
-    if tokenizers:
-        from mytnano.bench.tokenizer_speed import run_tokenizer_bench
-
-        run_tokenizer_bench(rounds, out or Path("out/bench-tokenizers.json"))
-        return
-    if quality is not None:
-        run_quality_bench(quality, nanogpt, rounds, out or Path("out/bench-quality.json"))
-        return
-    if decode is not None:
-        run_decode_bench(decode, rounds, out or Path("out/bench-decode.json"), threads)
-        return
-    if fleet is not None:
-        from mytnano.bench.fleet import parse_sizes
-
-        names = list(split_names([shapes]))
-        file = out or Path("out/bench-fleet.json")
-        run_fleet_bench(parse_sizes(fleet), names, rounds, file, device, threads)
-        return
-    file = out or Path("out/bench.json")
-    run_bench(nanogpt, list(split_names([shapes])), rounds, file, threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from mytnano.cli.shared import (
     Device,
+    PlanOnly,
     Precision,
     Split,
     TestFile,
@@ -19,16 +19,19 @@ from mytnano.cli.shared import (
     default_folder,
     split_names,
     tell,
+    text_of,
 )
 from mytnano.errors import UserError
+from mytnano.terminal import under_torchrun
 
 
 def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="mytnano (the log's final design), mytnano-modern, mytnano-speedrun, or one of a "
-            "fixed size: mytllm-1b, mytllm-1b-modern, mytllm-tiny."
+            metavar="RECIPE",
+            help="mytnano (the log's final design), mytnano-modern or mytnano-speedrun, also as "
+            "RECIPE:SIZE; or one of a fixed size: mytllm-1b, mytllm-1b-modern, mytllm-tiny.",
         ),
     ] = "mytnano",
     fields: Annotated[
@@ -61,6 +64,7 @@ def train(
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Minutes between two checkpoints, of which two are kept.")
     ] = 1.0,
+    plan: PlanOnly = False,
 ) -> None:
     """Train one model of a recipe and keep it: weights, tokenizer, curve, samples, scores.
 
@@ -68,21 +72,16 @@ def train(
     repeated.
     docs/train.md has the recipes and the rules behind --size.
     """
-    from mytnano.config import DataConfig
     from mytnano.designs.settings import amount, assignments
     from mytnano.run_files import SHARED
     from mytnano.solo.plan import Request, process_began
-    from mytnano.solo.run import Ways, train_one
+    from mytnano.solo.run import Ways, show_plan, train_one
 
-    words = list(fields or [])
-    if "=" in recipe:
-        words, recipe = [recipe, *words], "mytnano"
+    recipe, size, words = named(recipe, size, fields or [])
     request = Request(
         recipe=recipe,
         size=size,
-        data=DataConfig(
-            corpus=corpus, split=split, test_file=str(test_file) if test_file else None
-        ),
+        data=text_of(corpus, split, test_file),
         minutes=minutes,
         tokens=None if tokens is None else amount(tokens, "--tokens"),
         bytes=None if bytes is None else amount(bytes, "--bytes"),
@@ -92,14 +91,27 @@ def train(
         began=process_began(),
     )
     folder = out or default_folder(request.name, corpus, "train")
+    if plan:
+        show_plan(request, folder, Console())
+        return
     ways = Ways(split_names(log or []), checkpoint_minutes)
     shared = (folder / SHARED).is_dir()  # begun by ranks: one process goes on as the only one
-    if request.whole or shared or "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+    if request.whole or shared or under_torchrun():
         from mytnano.solo.ranks import train_together
 
         train_together(request, ways, folder, Console())
     else:
         train_one(request, ways, folder, Console())
+
+
+def named(recipe: str, size: str | None, fields: list[str]) -> tuple[str, str | None, list[str]]:
+    """Recipe, size and settings of ``mytnano:small lr=1e-3``, or of settings alone."""
+    if "=" in recipe:
+        recipe, fields = "mytnano", [recipe, *fields]
+    recipe, colon, own = recipe.partition(":")
+    if colon and size not in (None, own):
+        raise UserError(f"{recipe}:{own} and --size {size} are two sizes: give one of them")
+    return recipe, own if colon else size, fields
 
 
 def sample(
@@ -122,13 +134,25 @@ def sample(
             help="Sample from the likeliest tokens that together reach this probability.",
         ),
     ] = 1.0,
+    min_p: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Sample from tokens at least so many times as likely as the likeliest; 0: all.",
+        ),
+    ] = 0.0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End before this text; may be repeated."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 0,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Read the whole window for every token.")
     ] = False,
     device: Device = "cpu",
 ) -> None:
-    """Continue prompts with a finished run, up to the end of a document.
+    """Continue prompts with a run, up to the end of a document.
 
     One continuation is printed as it comes. docs/use.md says what happens beyond the window.
     """
@@ -137,10 +161,16 @@ def sample(
     from mytnano.inference.command import sample as sampled
     from mytnano.inference.generate import Sampling
 
-    how = Sampling(temperature, top_k, top_p, seed)
-    prompts = tuple(prompt or ())
     request = SampleRequest(
-        run, prompts, batch, count, tokens, how, not no_cache, choose_device(device)
+        run=run,
+        prompts=tuple(prompt or ()),
+        batch=batch,
+        count=count,
+        tokens=tokens,
+        sampling=Sampling(temperature, top_k, top_p, seed, min_p),
+        cached=not no_cache,
+        device=choose_device(device),
+        stops=tuple(stop or ()),
     )
     sampled(request, lambda sentence: print(f"mytnano: {sentence}", file=sys.stderr))
 
@@ -153,7 +183,10 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="A corpus, which is split; default: the run's own.")
     ] = None,
-    split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Of the corpus: test (the default), validation, train or all."),
+    ] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="Minimal pairs: a .jsonl file, or a folder of them.")
     ] = None,
@@ -172,21 +205,27 @@ def evaluate(
 
     device = choose_device(device)
     if pairs is not None:
-        if text or corpus or per_token_json:
-            raise UserError("--pairs is scored alone: leave --text, --corpus, --per-token-json out")
+        if text or corpus or split or per_token_json:
+            raise UserError(
+                "--pairs is scored alone: leave --text, --corpus, --split, --per-token-json out"
+            )
         eval_pairs(run, pairs, by, json, device, Console())
         return
     if by is not None:
         raise UserError("--by groups minimal pairs: give --pairs as well")
     if json and per_token_json:
         raise UserError("--per-token-json has all that --json has: give one of them")
+    if text is not None and split is not None:
+        raise UserError("--text is scored whole: leave --split out, or give --corpus instead")
     out, per_token = per_token_json or json, per_token_json is not None
-    eval_text(run, text, corpus, split, out, per_token, device, Console())
+    eval_text(run, text, corpus, split or "test", out, per_token, device, Console())
 
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one with one run.")],
-    format: Annotated[str, typer.Option(help="hf (a folder for transformers) or gguf (a file).")],
+    format: Annotated[
+        str, typer.Option(help="hf (a folder for transformers) or gguf (a file).")
+    ] = "hf",
     out: Annotated[
         Path | None, typer.Option(help="Where to; default: out/export-RUN, or that with .gguf.")
     ] = None,

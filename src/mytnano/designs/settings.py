@@ -18,6 +18,28 @@ SECTIONS: dict[str, type[Frozen]] = {
 }
 
 
+ALIASES = {
+    "learning_rate": "lr", "max_lr": "lr", "n_layer": "layers", "n_layers": "layers",
+    "num_layers": "layers", "n_head": "heads", "n_heads": "heads", "num_heads": "heads",
+    "n_embd": "width", "d_model": "width", "hidden_size": "width", "batch_size": "batch_windows",
+    "block_size": "window_bytes",
+}  # fmt: skip
+"""What other programs call a setting."""
+
+LENGTHS = {"max_iters", "steps", "max_steps", "train_steps", "minutes", "tokens", "bytes"}
+"""What is no setting, as the length of a run follows from its text."""
+
+
+def known_as(name: str) -> str | None:
+    """The setting of that name, here or in another program; None if there is none."""
+    name = ALIASES.get(name, name)
+    try:
+        full_name(name)
+    except UserError:
+        return None
+    return name
+
+
 def full_name(name: str, alike: Collection[str] = ()) -> str:
     """``ffn`` -> ``model.ffn``; a full name is itself.
 
@@ -34,7 +56,10 @@ def full_name(name: str, alike: Collection[str] = ()) -> str:
     if not found:
         short = [full.partition(".")[2] for full in known]
         near = difflib.get_close_matches(name, [*known, *short], 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see src/mytnano/config.py"
+        near = [ALIASES[name]] if name in ALIASES else near
+        hint = f"did you mean {' or '.join(near)}?" if near else "docs/settings.md lists them"
+        if name in LENGTHS:
+            hint = "the length of a run is --tokens, --bytes or --minutes"
         raise UserError(f"'{name}' is not a setting; {hint}")
     if len(found) > 1 and not set(alike).issuperset(found):
         raise UserError(f"'{name}' may be {' or '.join(found)}: write one of them")
@@ -56,7 +81,8 @@ def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"][:2]))  # beyond are the kinds that it might be
-        raise UserError(f"{place or 'the design'}: {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{place or 'the design'}: {message}") from None
 
 
 def assignments(words: Sequence[str]) -> dict[str, str]:
@@ -95,5 +121,5 @@ def amount(text: str, option: str) -> int:
     except ValueError:
         value = 0.0
     if not 1 <= value < 1e18:
-        raise UserError(f"{option} {text} is no amount: give a number such as 500k, 20M or 1.5B")
+        raise UserError(f"{option} {text} is not a number; try 500k, 20M or 1.5B")
     return round(value)

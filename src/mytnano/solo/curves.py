@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
 
-from mytnano.files import atomic_write_bytes
+from mytnano.files import atomic_write_text
 from mytnano.run_files import METRICS
 
 CURVES = "curves.svg"
+SIZE = (504, 302)
+"""Units of the figure, wide and high."""
 
 
 def write_curves(folder: Path, title: str) -> Path:
@@ -18,8 +19,7 @@ def write_curves(folder: Path, title: str) -> Path:
 
     The same ``metrics.jsonl`` gives the same bytes. Returns the file.
     """
-    import matplotlib as mpl  # takes a second, which only a finished run has
-    from matplotlib.figure import Figure
+    from mytnano import svg  # matplotlib takes a second, which only a finished run has
 
     lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     points = [json.loads(line) for line in lines]
@@ -32,18 +32,20 @@ def write_curves(folder: Path, title: str) -> Path:
     ]
     scored = [(x, p["validation_bpb"]) for x, p in zip(read, points, strict=True)]
     scored = [(x, bpb) for x, bpb in scored if bpb is not None]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": CURVES, "font.size": 9}):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
+
+    def paint(figure: svg.Figure) -> None:
+        figure.set_layout_engine("constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot(read, per_byte, lw=0.8, color="#a9b3bc", label="training batches")
+        upper.plot(read, per_byte, lw=0.8, color=svg.FAINT, label="training batches")
         if scored:
-            upper.plot(*zip(*scored, strict=True), "o-", ms=3, color="#1f5d9c", label="validation")
+            upper.plot(*zip(*scored, strict=True), "o-", ms=3, color=svg.ACCENT, label="validation")
         upper.set(ylabel="bits per byte", title=title)
         upper.set_ylim(top=max(bpb for _, bpb in scored) * 1.6 if scored else None)
         upper.legend(frameon=False)
-        lower.plot(read, [point["lr"] for point in points], lw=1, color="#96650c")
+        lower.plot(read, [point["lr"] for point in points], lw=1, color=svg.SECOND)
         lower.set(xlabel="MB of text read", ylabel="learning rate")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    atomic_write_bytes(folder / CURVES, buffer.getvalue())
+
+    alt = f"Training loss, validation bits per byte and learning rate of {title}"
+    drawing = svg.draw(CURVES, alt, SIZE, paint)
+    atomic_write_text(folder / CURVES, svg.standalone(drawing))
     return folder / CURVES

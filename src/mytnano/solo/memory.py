@@ -24,23 +24,34 @@ def free_for_each(device: str, local_ranks: int = 1) -> int:
 
 
 def fitting_windows(
-    config: RunConfig, ranks: int, most: int, free: int, sharded: bool | None = None
+    config: RunConfig, ranks: int, most: int, free: int, sharded: bool = False
 ) -> int:
     """Windows of one pass with which a step fits into ``free`` bytes of each rank.
 
-    ``most`` if they do, else halved until they do; one if nothing fits. ``sharded`` as in
+    ``most`` if they do, else about a half, a quarter, ... of it, of which a step has passes of one
+    size if it can, as each size is compiled anew; one if nothing fits. ``sharded`` as in
     :func:`~mytnano.planning.memory.training_memory`.
     """
-    windows = most
+    windows, share = most, max(1, config.train.batch_windows // ranks)
     while windows > 1:
         wanted = config.but(train={"micro_windows": windows})
         if training_memory(wanted, ranks, sharded).total <= SHARE * free:
             break
-        windows = -(-windows // 2)
+        windows = evened(-(-windows // 2), share)
     return windows
 
 
-def check_memory(config: RunConfig, ranks: int, free: int, sharded: bool | None = None) -> None:
+def evened(windows: int, share: int) -> int:
+    """At most so many windows of one pass: those that divide ``share``, if they are half as many.
+
+    >>> evened(13, 50), evened(13, 53)
+    (10, 11)
+    """
+    dividing = next(n for n in range(windows, 0, -1) if share % n == 0)
+    return dividing if 2 * dividing >= windows else -(-share // -(-share // windows))
+
+
+def check_memory(config: RunConfig, ranks: int, free: int, sharded: bool = False) -> None:
     """Refuse a run of which not even the tensors of one step fit.
 
     Args:
@@ -81,7 +92,7 @@ def out_of_memory(config: RunConfig, ranks: int = 1) -> UserError:
 
 @contextlib.contextmanager
 def memory_said(config: RunConfig) -> Iterator[None]:
-    """A GPU's memory that ran out is the user's to mend, in a sentence."""
+    """A GPU's memory that ran out is the user's to fix, in a sentence."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -7,9 +7,8 @@ finds it there and goes on with it, so that a number of steps that was timed onc
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,32 @@ import psutil
 import pydantic
 import torch
 
-from mytnano.config import SEMANTICS, DataConfig, RunConfig
-from mytnano.designs.recipes import RECIPES, batch_windows, learning_rate, parameters, sized
+from mytnano.config import SEMANTICS, RunConfig
+from mytnano.designs.recipes import (
+    DEFAULT_SIZE,
+    RECIPES,
+    batch_windows,
+    learning_rate,
+    parameters,
+    sized,
+)
 from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
+from mytnano.designs.used import check_used
 from mytnano.environment import choose_device
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.files import TEMPORARY
 from mytnano.kept import another_version, read_kept, write_kept
 from mytnano.model.own import with_own_code
+from mytnano.run_files import CACHE, PLAN
 from mytnano.runs.lock import LOCK, OWNER
-from mytnano.solo.memory import check_memory, fitting_windows, free_for_each
+from mytnano.solo.memory import check_memory, fitting_windows, free_for_each, memory_said
+from mytnano.solo.request import Request, differences
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
+from mytnano.training.contract import check_own
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
 from mytnano.training.text import Text, prepare, resolve
-
-PLAN = "plan.json"
-CACHE = "cache"
 
 OWN = frozenset({LOCK, OWNER, CACHE})
 """What may be in a folder in which nothing has begun."""
@@ -46,6 +53,9 @@ its own, which text does not have before a word."""
 TOKENS_PER_PARAMETER = 10
 """Of a run whose length nobody names (Hoffmann et al. 2022 found about 20, nanochat about 10)."""
 
+PLAN_SECONDS = 60.0
+"""Time for which steps are timed as in a run that has it, only to print a plan."""
+
 SPIKE = 8.0
 """Spreads above the recent median at which a step is skipped; a setting, so ``spike=0`` is off."""
 
@@ -55,71 +65,8 @@ SET_ELSEWHERE = {
     "train.precision": "--precision", "data.fingerprint": "the text",
     "model.vocab_size": "tokenizer=bpe:SIZE", "model.context": "window_bytes=BYTES",
     "model.own_code": "the file of your module", "optim.own_code": "the file of your optimizer",
+    "train.fleet": "--fleet of mytnano ladder and mytnano ablate",
 }  # fmt: skip
-
-
-DEFAULT_SIZE = "nano"
-"""Size of a recipe where none is named."""
-
-ASKED = {"data": "corpus or split", "changes": "choice of settings", "minutes": "--minutes",
-         "tokens": "--tokens", "bytes": "--bytes"}  # fmt: skip
-"""What a user calls a field of :class:`Request`, where it is not its name."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for.
-
-    Attributes:
-        recipe, size: names in :mod:`mytnano.designs.recipes`; no size is the smallest.
-        data: corpus, split and test file; the other fields are the recipe's.
-        minutes, tokens, bytes: at most one: wall clock all in, or text to train on.
-        changes: full names of settings -> values as text; they win over every rule.
-        device, precision: by name, or ``auto``.
-        began: when the minutes started to count, in seconds since 1970; no part of what was asked.
-    """
-
-    recipe: str = "mytnano"
-    size: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    minutes: float | None = None
-    tokens: int | None = None
-    bytes: int | None = None
-    changes: dict[str, str] = field(default_factory=dict)
-    device: str = "auto"
-    precision: str = "auto"
-    began: float = field(default_factory=time.time)
-
-    def as_json(self) -> dict[str, Any]:
-        text = {name: getattr(self.data, name) for name in ("corpus", "split", "test_file")}
-        values = asdict(self) | {"data": text}
-        values["size"] = self.size_named
-        del values["began"]
-        return values
-
-    @property
-    def whole(self) -> RunConfig | None:
-        """The recipe, if it is one that brings its own size, batch, rate and length."""
-        return SCALE.get(self.recipe)
-
-    @property
-    def sharded(self) -> bool | None:
-        """Whether it runs on the sharded engine whatever the number of ranks; None: with many."""
-        return True if self.whole else None
-
-    @property
-    def size_named(self) -> str | None:
-        """The size that was named or is meant; None for a recipe with a size of its own."""
-        return None if self.whole else self.size or DEFAULT_SIZE
-
-    @property
-    def name(self) -> str:
-        """``mytnano-nano``, ``mytllm-1b``: for folders and titles."""
-        return self.recipe if self.whole else f"{self.recipe}-{self.size_named}"
-
-    @property
-    def seconds_so_far(self) -> float:
-        return time.time() - self.began
 
 
 @dataclass(frozen=True)
@@ -140,7 +87,8 @@ def check_request(request: Request) -> None:
     """Refuse what can be refused before any text is read.
 
     Raises:
-        UserError: two budgets, one that is no amount, or a setting that an option sets.
+        UserError: two budgets, one that is no amount, a setting that an option sets, or one that
+            changes nothing in this recipe.
     """
     budgets = {"--minutes": request.minutes, "--tokens": request.tokens, "--bytes": request.bytes}
     given = [name for name, value in budgets.items() if value is not None]
@@ -155,7 +103,7 @@ def check_request(request: Request) -> None:
         raise UserError(f"{request.recipe} is not trained by the clock: give --tokens or --bytes")
     if request.whole and request.size is not None:
         raise UserError(f"{request.recipe} has a size of its own: leave --size out")
-    changed(recipe_config(request), request.changes)
+    check_used(changed(recipe_config(request), request.changes), request.changes)
 
 
 def recipe_config(request: Request) -> RunConfig:
@@ -165,8 +113,7 @@ def recipe_config(request: Request) -> RunConfig:
         UserError: there is no such recipe or size.
     """
     if request.whole is None and request.recipe not in RECIPES:
-        known = ", ".join([*RECIPES, *SCALE])
-        raise UserError(f"'{request.recipe}' is not a recipe; there are {known}")
+        raise unknown(request.recipe, "a recipe", [*RECIPES, *SCALE])
     return request.whole or sized(request.recipe, request.size_named or DEFAULT_SIZE)
 
 
@@ -186,13 +133,10 @@ def found_plan(request: Request, folder: Path) -> SoloPlan | None:
                 "on with: choose another --out, or move the folder away"
             )
         return None
-    asked = request.as_json()
-    differing = [name for name in asked if asked[name] != found.get("request", {}).get(name)]
-    if differing:
-        words = " and ".join(ASKED.get(name, name) for name in differing)
+    if differing := differences(request.as_json(), found.get("request", {})):
         raise UserError(
-            f"{folder} holds a run with another {words}: choose another --out, or "
-            "repeat the command that made it"
+            f"{folder} holds a run of another request ({'; '.join(differing)}): choose another "
+            "--out, or repeat the command that made it"
         )
     plan = _read_plan(found)
     if plan is None:
@@ -252,11 +196,12 @@ def make_plan(
         ranks, local_ranks: processes that share it, and how many of them are on this machine.
 
     Raises:
-        UserError: the text or the machine does not suit the request, or there is too little time
-            or memory.
+        UserError: the text or the machine does not suit the request, a module of the user's breaks
+            its contract, or there is too little time or memory.
     """
     threads = torch.get_num_threads()
     config = _on_text(_placed(request), request, folder / CACHE, say)
+    check_own(config)
     text = prepare(config.data, folder / CACHE)
     per_token = text.train.byte_count / len(text.train.ids)
     free = free_for_each(config.train.device, local_ranks)
@@ -277,6 +222,14 @@ def make_plan(
     rest = {"semantics": SEMANTICS, "threads": threads, "pace": pace}
     write_kept(folder / PLAN, None, content | rest)
     return plan
+
+
+def timed_plan(plan: SoloPlan, text: Text) -> SoloPlan:
+    """The plan with how long it takes here, which a run of so much text need not know."""
+    config = plan.config
+    pace = measure_pace(step_seconds(config, text, PLAN_SECONDS), text)
+    expected = config.steps * pace.step + other_seconds(config, text, pace, len(PROMPTS))
+    return replace(plan, pace=pace.as_json() | {"expected_seconds": expected})
 
 
 def process_began() -> float:
@@ -366,14 +319,18 @@ def _paced(
     # The smallest batch tells how much text there is time for, which decides the real one.
     config = _budgeted(config, request, config.data.window_bytes, 1, free)
     check_memory(config, 1, free)
-    timed = step_seconds(config, text, budget)
+    with memory_said(config):
+        timed = step_seconds(config, text, budget)
     steps = max(1.0, budget - request.seconds_so_far) / timed.seconds
     step = config.train.batch_windows * config.data.window_bytes
     wanted = _budgeted(config, request, steps * step, 1, free)
-    if wanted.train.batch_windows != config.train.batch_windows:
-        timed = step_seconds(wanted, text, budget)
-    pace = measure_pace(timed, text)
+    with memory_said(wanted):
+        if wanted.train.batch_windows != config.train.batch_windows:
+            del timed  # or two models and optimizers would be in memory at once
+            timed = step_seconds(wanted, text, budget)
+        pace = measure_pace(timed, text)
     other = other_seconds(wanted, text, pace, len(PROMPTS))
-    steps = steps_in(budget - request.seconds_so_far, pace.step, other)
+    smaller = request.size_named != DEFAULT_SIZE
+    steps = steps_in(budget - request.seconds_so_far, pace.step, other, smaller)
     expected = steps * pace.step + other
     return _length(wanted, request, steps), pace.as_json() | {"expected_seconds": expected}

@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 
 from mytnano.distributed.run import Begun, train
-from mytnano.distributed.world import World, is_chief, is_launched
+from mytnano.distributed.world import World
 from mytnano.errors import UserError
 from mytnano.run_files import CHECKPOINTS
 from mytnano.runs.lock import folder_lock
-from mytnano.solo.memory import out_of_memory
+from mytnano.solo.memory import check_memory, free_for_each, out_of_memory
 from mytnano.solo.plan import (
     CACHE,
     Request,
@@ -42,7 +42,7 @@ from mytnano.solo.run import (
     sealed,
 )
 from mytnano.solo.show import LiveLine, closing_lines
-from mytnano.terminal import sentences
+from mytnano.terminal import is_chief, sentences, under_torchrun
 from mytnano.training.care import Care
 from mytnano.training.text import prepare
 
@@ -53,7 +53,7 @@ def train_together(
     """Make the run, or go on with it, or show it if it is finished; the result, on the chief.
 
     Raises:
-        UserError: on every rank, something to mend, in one sentence; nothing learned is lost.
+        UserError: on every rank, something to fix, in one sentence; nothing learned is lost.
         KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
     """
     check(request, ways)
@@ -92,6 +92,7 @@ class Together:
         self.result: dict[str, Any] | None = None
         self.plan: SoloPlan | None = None
         self.ranks = 1
+        self.stop = Stop()
 
     def begin(self, world: World) -> Begun | None:
         """The run as the chief plans it; None if it is finished."""
@@ -105,15 +106,15 @@ class Together:
         torch.set_num_threads(max(1, plan.threads // world.local_size))
         text = prepare(config.data, self.folder / CACHE)
         # Ctrl-C reaches every rank, and torchrun sends it once more.
-        stop = self.stack.enter_context(Stop(patient=is_launched()))
+        stop = self.stop = self.stack.enter_context(Stop(patient=under_torchrun()))
         introduce(self.request, plan, text, self.say)
         live = self.stack.enter_context(LiveLine(config, text, self.console))
 
         def care(done: int) -> Care:
-            if done:
-                live.say(f"going on after step {done:,}")
             ways = self.ways if world.chief else Ways()  # which opens no recorders
-            return care_of(self.request, ways, self.folder, config, live, done, stop)
+            made = care_of(self.request, ways, self.folder, plan, live, stop)
+            made.started(done)
+            return made
 
         return Begun(config, text, care, live.progress)
 
@@ -130,7 +131,11 @@ class Together:
         if plan is None:
             ranks = world.size, world.local_size
             plan = make_plan(self.request, self.folder, self.say, *ranks)
-        check_device(plan.config, self.folder)
+            check_device(plan.config, self.folder)
+        else:  # perhaps with fewer ranks than before
+            check_device(plan.config, self.folder)
+            free = free_for_each(plan.config.train.device, world.local_size)
+            check_memory(plan.config, world.size, free, sharded=True)
         prepare(plan.config.data, self.folder / CACHE)  # so that others find it read
         return plan, None
 
@@ -145,4 +150,5 @@ class Together:
     def seal(self, result: dict[str, Any]) -> None:
         """Complete the run folder of a finished run."""
         assert self.plan is not None
+        self.stop.sealing()
         self.result = sealed(self.folder, self.plan.config, self.request)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.console import Console
 
 from mytnano.config import RunConfig
 from mytnano.environment import check_precision, environment
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.files import atomic_write_json
 from mytnano.run_files import RESULT, SHARED
 from mytnano.runs.lock import LOCK, OWNER, folder_lock
@@ -32,17 +34,15 @@ from mytnano.solo.plan import (
     check_request,
     found_plan,
     make_plan,
+    timed_plan,
 )
-from mytnano.solo.show import LiveLine, closing_lines, opening_lines
+from mytnano.solo.show import LiveLine, closing_lines, opening_lines, resumption_line
 from mytnano.terminal import sentences
 from mytnano.training.care import Care, Recorder
-from mytnano.training.checkpoint import saved_step
 from mytnano.training.loop import train
-from mytnano.training.peak import Peak, peak
+from mytnano.training.peak import peak
 from mytnano.training.recorders import KINDS, LOGS, open_recorder
 from mytnano.training.text import Text, prepare
-
-__all__ = ["Peak", "Ways", "train_one"]
 
 LOG_POINTS = 1000
 
@@ -64,7 +64,7 @@ def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> d
     """Make the run, or go on with it, or show it if it is finished; return its result.
 
     Raises:
-        UserError: something to mend, in one sentence; nothing that was learned is lost.
+        UserError: something to fix, in one sentence; nothing that was learned is lost.
         KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
     """
     check(request, ways)
@@ -81,13 +81,32 @@ def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> d
     return result
 
 
+def show_plan(request: Request, folder: Path, console: Console) -> None:
+    """Print what :func:`train_one` would train, and how long that takes; leave no file.
+
+    Raises:
+        UserError: as of :func:`train_one`.
+    """
+    check(request, Ways())
+    say = sentences(console)
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = found_plan(request, folder) if folder.is_dir() else None
+        with console.status("reading the text, timing steps"):
+            plan = plan or make_plan(request, Path(scratch), say)
+            text = prepare(plan.config.data, Path(scratch) / CACHE)
+            if plan.expected_seconds is None and not request.whole:
+                with memory_said(plan.config):
+                    plan = timed_plan(plan, text)
+        introduce(request, plan, text, say)
+
+
 def check(request: Request, ways: Ways) -> None:
     """Refuse what can be refused before any text is read, in a sentence (UserError)."""
     check_precision(request.precision)
     check_request(request)
     for name in ways.log:
         if name not in KINDS:
-            raise UserError(f"'{name}' is nothing to log to; there are {', '.join(KINDS)}")
+            raise unknown(name, "a logger", KINDS)
     if not 0 < ways.checkpoint_minutes < math.inf:
         raise UserError("--checkpoint-minutes must be above zero, and a finite number")
 
@@ -125,28 +144,29 @@ def _made(
     if plan is not None:
         check_device(plan.config, folder)
     else:
-        with console.status("reading the text, timing steps"):
+        timing = ", timing steps" if request.minutes is not None else ""
+        with console.status(f"reading the text{timing}"):
             plan = make_plan(request, folder, say)
     config = plan.config
     torch.set_num_threads(plan.threads)
     text = prepare(config.data, folder / CACHE)
-    introduce(request, plan, text, say)
-    done = saved_step(folder)
-    if resumed:
-        say(f"going on after step {done:,}" if done else "begun before, without a checkpoint yet")
+    introduce(request, plan, text, say, resumed)
     with Stop() as stop, memory_said(config):
         with LiveLine(config, text, console) as line:
-            care = care_of(request, ways, folder, config, line, done, stop)
+            care = care_of(request, ways, folder, plan, line, stop, resumed)
             labels = labels_of(request)
             train(config, text, folder, line.progress, labels, care)
+        stop.sealing()
         return sealed(folder, config, request)
 
 
-def introduce(request: Request, plan: SoloPlan, text: Text, say: Callable[[str], None]) -> None:
-    """What the text has to be said of, and what the run will be."""
+def introduce(
+    request: Request, plan: SoloPlan, text: Text, say: Callable[[str], None], resumed: bool = False
+) -> None:
+    """Print warnings about the text, then the plan."""
     for note in text.corpus.notes:
         say(f"{text.corpus.name}: {note}")
-    for line in opening_lines(request, plan, text):
+    for line in opening_lines(request, plan, text, resumed):
         say(line)
 
 
@@ -160,23 +180,31 @@ def care_of(
     request: Request,
     ways: Ways,
     folder: Path,
-    config: RunConfig,
+    plan: SoloPlan,
     line: LiveLine,
-    done: int,
     stop: Stop,
+    resumed: bool = False,
 ) -> Care:
-    """How the run is looked after; ``done`` steps of it were made before."""
-    recorders: list[Recorder] = [line]
-    for kind in ways.log:
-        name = f"{request.name}-{config.hash}"
-        recorders.append(open_recorder(kind, folder, name, config.model_dump(), done, line.say))
+    """How the run is looked after; ``resumed`` says that an earlier command began it."""
+    config, recorders = plan.config, list[Recorder]([line])
+
+    def started(done: int) -> None:
+        """Only now is it known which checkpoint was good."""
+        if done or resumed:
+            line.say(resumption_line(plan, done))
+        for kind in ways.log:
+            name = f"{request.name}-{config.hash}"
+            recorders.append(open_recorder(kind, folder, name, config.model_dump(), done, line.say))
+
     return Care(
         checkpoint_seconds=60 * ways.checkpoint_minutes,
         log_points=LOG_POINTS,
         recorders=recorders,
         prompts=PROMPTS,
         save_at_end=True,
+        started=started,
         stopping=lambda: stop.asked,
+        trained=stop.trained,
         say=line.say,
     )
 
@@ -226,11 +254,13 @@ class Stop:
     """Ctrl-C, or a polite request to end, becomes a question that the loop asks between two steps.
 
     A second signal ends the program at once, unless it is ``patient``: torchrun passes on what the
-    terminal has sent already. The last checkpoint is whole in any case.
+    terminal has sent already. So does the first one while the model is measured: nothing asks then,
+    and every step is saved. The last checkpoint is whole in any case.
     """
 
     def __init__(self, patient: bool = False) -> None:
         self.asked, self.patient = False, patient
+        self.finishing = "the step"
         self._before: Mapping[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -245,7 +275,20 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: object) -> None:
+    def trained(self) -> None:
+        """Every step has been made: from here on the first signal ends the program."""
         if self.asked and not self.patient:
             raise KeyboardInterrupt
+        self.finishing = ""
+
+    def sealing(self) -> None:
+        """The model has been measured: its files come first again."""
+        self.finishing = "the files"
+
+    def _hear(self, number: int, frame: object) -> None:
+        if not self.patient:
+            if self.asked or not self.finishing:
+                raise KeyboardInterrupt
+            with contextlib.suppress(OSError):  # not by print, which a signal may interrupt
+                os.write(2, f"\nfinishing {self.finishing}; again to leave at once\n".encode())
         self.asked = True

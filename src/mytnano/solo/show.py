@@ -14,36 +14,49 @@ from rich.text import Text as Styled
 
 from mytnano.config import RunConfig
 from mytnano.designs.recipes import parameters
+from mytnano.runs.progress import PLAIN_SECONDS
 from mytnano.solo.plan import Request, SoloPlan
 from mytnano.training.care import Progress
 from mytnano.training.schedule import learning_rate
 from mytnano.training.text import Text
-from mytnano.words import duration, quantity
-
-PLAIN_SECONDS = 15.0
+from mytnano.words import counted, duration, percent, quantity
 
 
-def opening_lines(request: Request, plan: SoloPlan, text: Text) -> list[str]:
-    """Model, budget and machine of the run, and how long it will take where that is known."""
+def opening_lines(request: Request, plan: SoloPlan, text: Text, resumed: bool = False) -> list[str]:
+    """Model, budget and machine of the run, and how long it will take where that is known.
+
+    Of a run that is ``resumed``, :func:`resumption_line` says that.
+    """
     config = plan.config
     model, train, data = config.model, config.train, config.data
     count = parameters(model, model.vocab_size)
     tokens = config.steps * train.batch_windows * model.context
     passes = train.train_bytes / text.train.byte_count
     lines = [
-        f"{request.name}: {quantity(count)} parameters, {model.layers} blocks of "
-        f"{model.width}, {data.tokenizer}, windows of {data.window_bytes} bytes "
+        f"{request.name}: {quantity(count)} parameters, {counted(model.layers, 'block')} of "
+        f"width {model.width}, {data.tokenizer}, windows of {data.window_bytes} bytes "
         f"({model.context} tokens)",
-        f"{config.steps:,} steps of {train.batch_windows} windows: "
+        f"{counted(config.steps, 'step')} of {counted(train.batch_windows, 'window')}: "
         f"{quantity(train.train_bytes)} bytes, {quantity(tokens)} tokens, {passes:.1f} passes "
         f"through the text; lr {config.optim.lr:g}",
     ]
     timed = ""
     if plan.expected_seconds is not None:
-        step = plan.pace["step_seconds"]
-        timed = f"; {step:.3g} s a step, about {duration(plan.expected_seconds)} to go"
-    lines.append(f"{train.device}: {train.precision}, {plan.threads} threads{timed}")
+        left = "" if resumed else f", about {duration(plan.expected_seconds)} to go"
+        timed = f"; {plan.pace['step_seconds']:.3g} s a step{left}"
+    lines.append(f"{train.device}: {train.precision}, {counted(plan.threads, 'thread')}{timed}")
     return lines
+
+
+def resumption_line(plan: SoloPlan, done: int) -> str:
+    """Where a run that an earlier command began goes on, and how long the rest will take."""
+    if not done:
+        return "started earlier, but no checkpoint was written; starting over"
+    left = ""
+    if plan.expected_seconds is not None:
+        seconds = plan.expected_seconds - done * plan.pace["step_seconds"]
+        left = f", about {duration(seconds)} to go"
+    return f"going on after step {done:,}{left}"
 
 
 def closing_lines(result: Mapping[str, Any], folder: Path) -> list[str]:
@@ -61,9 +74,10 @@ def closing_lines(result: Mapping[str, Any], folder: Path) -> list[str]:
             f"{result['validation_bpb']:.4f}; {result['status']}"
         )
     share = result["peak_share"]
-    of = f"{share:.0%} of the {result['peak_source']}" if share else result["peak_source"]
+    of = f"{percent(share)} of the peak ({result['peak_source']})"
+    of = of if share else result["peak_source"]
     skipped = result.get("skipped_steps", 0)
-    also = f"; {skipped} steps were skipped" if skipped else ""
+    also = f"; {counted(skipped, 'skipped step')}" if skipped else ""
     return [
         scores + also,
         f"{result['tokens_per_second']:,.0f} tokens/s, {of}; the command took "

@@ -1,5 +1,0 @@
-"""``python -m mytnano.cli``."""
-
-from mytnano.cli import main
-
-main()
