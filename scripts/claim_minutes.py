@@ -20,7 +20,7 @@ from mytnano.claims.ledger import ledger, question_file
 from mytnano.config import DataConfig
 from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.lab.cells import Bench
+from mytnano.lab.cells import Runner
 from mytnano.lab.plan import make_plan
 from mytnano.lab.run import longest
 from mytnano.lab.spec import read_spec
@@ -33,13 +33,13 @@ FILE = ROOT / "src/mytnano/claims/minutes.json"
 
 def planned(where: Where) -> dict[str, float]:
     """Ablation -> core minutes."""
-    bench = Bench(
+    runner = Runner(
         where, 1, tokens_per_second(where.precision, where.device, 1), Console(quiet=True)
     )
     found = {}
     for name in sorted({name for claim in ledger().values() for name in claim.questions}):
         with resources.as_file(question_file(name)) as path:
-            found[name] = round(longest(make_plan(read_spec(path), where), bench) / 60, 1)
+            found[name] = round(longest(make_plan(read_spec(path), where), runner) / 60, 1)
         print(f"{name}: {found[name]} core minutes", flush=True)
     return found
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mytnano.cli import STOPPED
 from mytnano.config import DataConfig, RunConfig
 from mytnano.designs.baselines import SMALL
 from mytnano.environment import count_workers, environment
@@ -29,7 +30,6 @@ from mytnano.ladder.sweep import point_list
 from mytnano.ladder.trials import Trials
 from mytnano.ladder.tune import Tuned, search
 from mytnano.model.scaling import resized
-from mytnano.runs.jobs import STOPPED
 from mytnano.runs.lock import folder_lock
 from mytnano.training.precision import choose_precision
 from mytnano.training.text import resolve
@@ -122,7 +122,7 @@ def tune(out: Path, seeds: int, smoke: bool, console: Console) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 with a sentence about what to mend."""
+    """Exit code 0, or 2 with a sentence about what to fix."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

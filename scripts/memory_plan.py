@@ -15,11 +15,12 @@ import argparse
 import json
 from pathlib import Path
 
+from measured_memory import measured_peak
+
 from mytnano.config import RunConfig
 from mytnano.designs.baselines import starting_design
 from mytnano.environment import environment
 from mytnano.files import atomic_write_json
-from mytnano.planning.measured import measured_peak
 from mytnano.planning.memory import training_memory
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -42,27 +42,32 @@ from generator.ladder import folder_of
 from generator.models import FOLDER as MODELS
 from generator.precision import FOLDER as PRECISION
 from generator.sources import COMMANDS_FILE
+from generator.tables import environments_of
 
 from mytnano.claims.evidence import FILE as EVIDENCE
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from mytnano.ladder.decode_speed import GROUP as DECODED
+from mytnano.ladder.results import CSV as ROWS
+from mytnano.ladder.results import with_origins
 from mytnano.report.data import load_results
 from mytnano.report.html import write_report
-from mytnano.run_files import CONFIG, METRICS, RESULT, SAMPLES
+from mytnano.run_files import (
+    ATTENTION,
+    BASELINES,
+    CONFIG,
+    DECODE,
+    GROUP_RATES,
+    MADE,
+    METRICS,
+    RESULT,
+    RESULTS,
+    SAMPLES,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS, RESULTS = "results.csv", "results.json"
-FILES = (
-    ROWS,
-    RESULTS,
-    "baselines.json",
-    "attention.json",
-    "group_rates.json",
-    "decode.json",
-    "report.html",
-)
-GROUP_FILES = ("baselines.json", "group_rates.json", "decode.json")
+FILES = (ROWS, RESULTS, BASELINES, ATTENTION, GROUP_RATES, DECODE, "report.html")
+GROUP_FILES = (BASELINES, GROUP_RATES, DECODE)
 MODEL_FILES = (CONFIG, RESULT, METRICS, SAMPLES)
 ANSWER_FILES = ("answer.json", ROWS)
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
@@ -74,6 +79,8 @@ QUICK = "out/ladder-quick"
 def publish(folder: Path, root: Path, replace: bool = False) -> Path:
     """Copy the result files of an output folder to where its budget's results are published.
 
+    Runs that are published already keep the conditions that are published with them.
+
     Args:
         replace: also if the folder lacks runs that are published.
 
@@ -82,13 +89,18 @@ def publish(folder: Path, root: Path, replace: bool = False) -> Path:
     """
     results = checked(folder)
     target = root / folder_of(results["budget"]["name"])
-    if (target / RESULTS).exists() and not replace:
-        before = _runs(json.loads((target / RESULTS).read_bytes()))
-        if lost := before - _runs(results):
+    earlier: dict[str, Any] = {}
+    if (target / RESULTS).exists():
+        earlier = json.loads((target / RESULTS).read_bytes())
+        before = _runs(earlier)
+        if not replace and (lost := before - _runs(results)):
             raise UserError(
                 f"{folder} lacks {len(lost)} of the {len(before)} published runs: continue it, or "
                 "add --replace"
             )
+    if (whole := with_origins(results, earlier)) != results:
+        atomic_write_json(folder / RESULTS, whole)
+        write_report(folder, force=True)
     return copy(FILES, folder, target)
 
 
@@ -129,7 +141,7 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
             GROUP_FILES, folder, root / group_folder(results["budget"]["name"], group.name)
         )
         if group.name != DECODED:
-            (target / "decode.json").unlink(missing_ok=True)
+            (target / DECODE).unlink(missing_ok=True)
         runs = [row for row in results["runs"] if row["rung"] in group.ids]
         known = results.get("configs") or {}
         configs = {id: config for id, config in known.items() if id in group.ids}
@@ -167,12 +179,14 @@ def publish_answer(folder: Path, root: Path) -> Path:
     """
     try:
         answer = json.loads((folder / ANSWER_FILES[0]).read_bytes())
-        final, commit = answer["final"], answer["environment"]["commit"]
+        final = answer["final"]
+        commits = [each["commit"] for each in environments_of(answer)]
     except (OSError, ValueError, KeyError):
         raise UserError(f"{folder} holds no answer: `mytnano ablate` gives one") from None
     if not final:
         raise UserError(f"the answer in {folder} is not final: continue `mytnano ablate`")
-    fit_to_publish(folder, commit)
+    for commit in commits:
+        fit_to_publish(folder, commit)
     name = folder.resolve().name.removeprefix("ablate-")
     return copy(ANSWER_FILES, folder, root / ANSWERS / name)
 
@@ -202,7 +216,8 @@ def publish_claims(folder: Path, root: Path) -> list[Path]:
     if not files:
         raise UserError(f"{folder} has no evidence: `mytnano claims run` makes it")
     for file in files:
-        fit_to_publish(file.parent, json.loads(file.read_bytes())["environment"]["commit"])
+        for each in environments_of(json.loads(file.read_bytes())):
+            fit_to_publish(file.parent, each["commit"])
     for file in files:
         atomic_write_bytes(root / CLAIMS / f"{file.parent.name}.json", file.read_bytes())
         copy((ROWS,), file.parent, root / "results/claims" / file.parent.name)
@@ -226,6 +241,7 @@ def checked(folder: Path) -> dict[str, Any]:
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         commit, budget = results["environment"]["commit"], results["budget"]["name"]
+        runs = results["runs"]
     except FileNotFoundError:
         raise UserError(f"{folder} has no results.json: run a ladder into it") from None
     except (ValueError, KeyError, TypeError):
@@ -235,7 +251,8 @@ def checked(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is of {corpus}, but published results are of {CORPUS}")
     if not results.get("comparable"):
         raise UserError(f"results of budget {budget} are not comparable and are not published")
-    fit_to_publish(folder, commit)
+    for made in {commit, *(row[MADE].get("commit", commit) for row in runs if MADE in row)}:
+        fit_to_publish(folder, made)
     return results
 
 
@@ -318,7 +335,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Exit code 0, or 2 with a sentence about what to mend."""
+    """Exit code 0, or 2 with a sentence about what to fix."""
     given = parser().parse_args(arguments)
     kinds = {
         "precision": publish_precision,

@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.console import Console
 
+from mytnano.cli import STOPPED
 from mytnano.config import SEMANTICS, DataConfig
 from mytnano.designs.budgets import MIB
-from mytnano.designs.recipes import RECIPES, base_rate
+from mytnano.designs.recipes import RECIPES, rate_factor
 from mytnano.environment import count_workers, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
@@ -26,10 +27,10 @@ from mytnano.ladder.cells import Where
 from mytnano.ladder.sweep import point_list
 from mytnano.ladder.trials import Trials
 from mytnano.ladder.tune import around, search
-from mytnano.runs.jobs import STOPPED
 from mytnano.runs.lock import folder_lock
 from mytnano.solo.plan import Request, make_plan
 from mytnano.training.precision import choose_precision
+from mytnano.words import rounded
 
 FILE = Path(__file__).resolve().parent.parent / "results/tuning/recipes.json"
 SIZE, BYTES = "nano", MIB
@@ -54,7 +55,7 @@ def measured(out: Path, console: Console) -> dict[str, Any]:
     recipes = {
         name: {
             "lr": found.lr,
-            "rate": base_rate(found.lr, configs[name]),
+            "rate": rounded(found.lr / rate_factor(configs[name])),
             "flat": found.flat,
             "interior": found.interior,
             "points": point_list(found),
@@ -68,7 +69,7 @@ def measured(out: Path, console: Console) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 with a sentence about what to mend."""
+    """Exit code 0, or 2 with a sentence about what to fix."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

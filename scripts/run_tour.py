@@ -119,7 +119,7 @@ def write(ran: list[Ran], folder: Path, root: Path) -> None:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Exit code 0, or 2 with a sentence about what to mend."""
+    """Exit code 0, or 2 with a sentence about what to fix."""
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
         print(__doc__, file=sys.stderr)
         return 2

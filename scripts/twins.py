@@ -25,8 +25,8 @@ from mytnano.config import DataConfig
 from mytnano.environment import count_workers, environment
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
+from mytnano.lab.cells import Runner
 from mytnano.lab.plan import make_plan
-from mytnano.lab.run import Bench
 from mytnano.lab.spec import read_spec
 from mytnano.ladder.cells import Where
 from mytnano.runs.lock import folder_lock
@@ -54,12 +54,12 @@ def train_twins(out: Path, count: int, console: Console) -> tuple[list[float], d
     spec = read_spec({"arms": {f"twin{i}": {"salt": f"twin{i}"} for i in range(count)}, **SIZES})
     precision, speeds = choose_precision("cpu")
     where = Where(DataConfig(), out, precision, "cpu")
-    bench = Bench(where, count_workers(None, "cpu"), speeds[precision], console)
+    runner = Runner(where, count_workers(None, "cpu"), speeds[precision], console)
     with folder_lock(out):
         plan = make_plan(spec, where)
-        jobs = [bench.job(arm, LR, 0, "confirmed") for arm in plan.arms]
-        results = bench.train(jobs)
-    conditions = environment("cpu", precision) | {"workers": bench.workers}
+        jobs = [runner.job(arm, LR, 0, "confirmed") for arm in plan.arms]
+        results = runner.train(jobs)
+    conditions = environment("cpu", precision) | {"workers": runner.workers}
     return [results[job.name]["test_bpb"] for job in jobs], conditions
 
 
@@ -96,7 +96,7 @@ def first_said(baseline: np.ndarray, twin: np.ndarray, rule: Rule) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 with a sentence about what to mend."""
+    """Exit code 0, or 2 with a sentence about what to fix."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -178,11 +178,11 @@ def test_missing_peers_are_named(monkeypatch, capsys):
     monkeypatch.setattr(compare.importlib.util, "find_spec", lambda name: None)
     assert compare.available_peers(None, Console()) == set()
     out = capsys.readouterr().out
-    assert "--nanogpt" in out and "mytnano[hf]" in out
+    assert "--nanogpt" in out and '-e ".[hf]"' in out
 
 
 def test_bad_input_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="choose among B, C, D"):
+    with pytest.raises(UserError, match="choose from B, C, D"):
         find_shape("E")
     with pytest.raises(UserError, match="checkout"):
         find_nanogpt(tmp_path)

@@ -12,7 +12,7 @@ from mytnano.errors import UserError
 
 def test_without_transformers_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"mytnano\[hf\]"):
+    with pytest.raises(UserError, match=r"\.\[hf\]"):
         decode.run_decode_bench(tmp_path, 1, tmp_path / "x.json", 1)
 
 

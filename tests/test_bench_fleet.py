@@ -88,7 +88,7 @@ def test_nobody_alone_is_fit():
 def test_mistakes(tmp_path):
     assert parse_sizes("8,16") == [8, 16]
     for text in ("", "8,x", "0", "8,,16"):
-        with pytest.raises(UserError, match="no list of fleet sizes"):
+        with pytest.raises(UserError, match="is not a list of fleet sizes"):
             parse_sizes(text)
-    with pytest.raises(UserError, match="'Z' is not a shape: choose among A, B, C, D"):
+    with pytest.raises(UserError, match="'Z' is not a shape; choose from A, B, C, D"):
         run_fleet_bench([2], ["Z"], 1, tmp_path / "b.json", "cpu", 1)

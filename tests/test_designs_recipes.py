@@ -13,14 +13,13 @@ from mytnano.designs.recipes import (
     RECIPES,
     SIZES,
     SPEEDRUN,
-    base_rate,
     batch_windows,
     learning_rate,
     parameters,
     sized,
 )
 from mytnano.designs.rungs import design
-from mytnano.designs.settings import amount, assignments, changed, full_name
+from mytnano.designs.settings import amount, assignments, changed, full_name, known_as
 from mytnano.errors import UserError
 from mytnano.lab.spec import read_spec
 
@@ -106,16 +105,7 @@ def test_rate_rule():
         return learning_rate(recipe, config)
 
     tuned = rate()
-    assert (
-        tuned
-        == RATES["mytnano"]
-        == base_rate(
-            tuned,
-            sized("mytnano", "nano").but(
-                data={"window_bytes": 1024}, train={"batch_windows": 1, "train_bytes": 2**20}
-            ),
-        )
-    )
+    assert tuned == RATES["mytnano"]
     assert rate(windows=4) == pytest.approx(2 * tuned, rel=5e-3)
     assert rate(train_bytes=2**24) == pytest.approx(tuned / 2, rel=5e-3)
     assert rate(width=512) == pytest.approx(tuned / 2, rel=5e-3)
@@ -133,11 +123,11 @@ def test_recipes_are_designs_to_start_from():
     assert starting_design("mytnano-modern").model == sized("mytnano-modern", "nano").model
     assert starting_design("mytnano") == design("mytnano")  # the rung has the name
     assert starting_design("mytnano:nano").model == sized("mytnano", "nano").model
-    with pytest.raises(UserError, match="'huge' is not a size; there are nano, micro"):
+    with pytest.raises(UserError, match="'huge' is not a size; choose from nano, micro"):
         starting_design("mytnano-modern:huge")
     with pytest.raises(UserError, match=r"'mytnano-old' is not a design .* mytnano-modern:SIZE"):
         starting_design("mytnano-old")
-    with pytest.raises(UserError, match="'old' is not a recipe; there are mytnano, mytnano-modern"):
+    with pytest.raises(UserError, match="'old' is not a recipe; choose from mytnano, mytnano-mod"):
         sized("old", "nano")
 
 
@@ -154,6 +144,13 @@ def test_settings_by_name():
         assignments(["ffnwidth=3"])
     with pytest.raises(UserError, match="'lr' is not NAME=VALUE"):
         assignments(["lr"])
+    with pytest.raises(UserError, match="'n_layer' is not a setting; did you mean layers"):
+        assignments(["n_layer=2"])
+    with pytest.raises(UserError, match="the length of a run is --tokens"):
+        assignments(["max_iters=2"])
+    assert (known_as("lr"), known_as("batch_size"), known_as("x")) == ("lr", "batch_windows", None)
+    with pytest.raises(UserError, match=r"^model: width 15 must be"):
+        changed(RunConfig(), {"width": "15"})
     with pytest.raises(UserError, match=r"optim\.lr: Input should be"):
         changed(RunConfig(), {"lr": "fast"})
 
@@ -188,7 +185,7 @@ def test_amounts(text, number):
     ],
 )  # fmt: skip
 def test_no_amounts(text):
-    with pytest.raises(UserError, match=r"--bytes .* is no amount: give a number such as"):
+    with pytest.raises(UserError, match=r"--bytes .* is not a number; try 500k"):
         amount(text, "--bytes")
 
 

@@ -48,9 +48,11 @@ def test_relative_links_lead_somewhere(path):
 def test_every_rung_is_documented_once():
     text = (ROOT / "docs/ladder.md").read_text(encoding="utf-8")
     sections = re.findall(r"^### ([\w-]+)\n\n<!-- generated:rung-([\w-]+) -->$", text, re.MULTILINE)
-    expected = [id for id, rung in RUNGS.items() if rung.group != "depth"]
+    # Those of the group long have a section once they are measured, by the generator.
+    expected = [id for id, rung in RUNGS.items() if rung.group not in ("depth", "long")]
     assert sorted(sections) == sorted((id, id) for id in expected)
-    assert text.count("How to read it: ") == len(expected)
+    by_hand = re.sub(r"<!-- generated:.*?<!-- /generated -->", "", text, flags=re.DOTALL)
+    assert by_hand.count("How to read it: ") == len(expected)
 
 
 def test_every_column_is_explained():

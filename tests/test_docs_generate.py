@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import docs_toys
 import pytest
 from docs_toys import fill_tree, generate, make_tree
+from generator import findings
 from generator.regions import regions
 from generator.tables import Project, conditions, plain, table
 from report_toys import make_folder
@@ -55,7 +56,7 @@ WITHOUT_RESULTS = (
 
 def test_an_empty_tree_names_the_command_for_every_number(tree):
     for name, region in regions().items():
-        if name.startswith((*WITHOUT_RESULTS, *LEDGER)):
+        if name.startswith((*WITHOUT_RESULTS, *LEDGER, "long-rungs", "lr-transfer")):
             continue
         text = region(Project(tree))
         assert re.search(r"`(make|mytnano|scripts/\w+\.py) ", text), name
@@ -66,7 +67,7 @@ def test_an_empty_tree_names_the_command_for_every_number(tree):
 
 def test_every_region_states_its_conditions(filled):
     for name, region in regions().items():
-        if name.startswith((*WITHOUT_RESULTS, "rung-depth", *LEDGER)) or (
+        if name.startswith((*WITHOUT_RESULTS, "rung-", "long-rungs", *LEDGER)) or (
             name.startswith("tour-") and name != "tour-conditions"
         ):
             continue
@@ -93,12 +94,46 @@ def test_runs_that_are_not_healthy_are_struck_or_missing(filled):
 
 
 def test_findings_follow_the_numbers(filled):
-    text = regions()["findings-quick"](Project(filled))
+    text = regions()["findings"](Project(filled))
     best = [row["test_bpb"] for row in rows_of(filled, "mytnano")]
-    assert f"`mytnano`, {sum(best) / 2:.3f} BPB, 2 seeds" in text
+    assert f"| final design | `mytnano` {sum(best) / 2:.3f} (2 seeds) | `mytnano` " in text
+    assert "`stack` (collapsed)" in text
+    assert "`mytnano-long` diverged (one seed), 1 MiB, repeats counted |" in text
+    text = findings.standing(Project(filled), budget="quick")
     assert "better (5-gram 2.260)" in text and "worse (5-gram 1.960)" in text
-    assert "`stack` (collapsed)" in text and "mytnano-long`, trained on 1 MiB" in text
-    assert "repeats counted: diverged." in text
+
+
+def test_baselines_stand_beside_the_final_designs(filled):
+    text = regions()["ladder-quick"](Project(filled))
+    best = sum(row["test_bpb"] for row in rows_of(filled, "mytnano")) / 2
+    line = line_of(text, "| 5-gram")
+    assert line.startswith(f"| 5-gram | 2.260 | {best - 2.26:+.3f} |".replace("-0", "−0")), line
+    assert f"| 1.960 | {best - 1.96:+.3f} |" in line
+    assert "Closed-form" not in regions()["as-logged-quick"](Project(filled))
+
+
+def test_the_long_rung_has_a_section_once_it_is_measured(tree, filled):
+    text = regions()["long-rungs"](Project(filled))
+    assert text.startswith("### mytnano-long\n") and "How to read it: " in text
+    assert "Measured at `quick`: " in text
+    shutil.rmtree(tree / "results")
+    assert regions()["long-rungs"](Project(tree)) == ""
+
+
+def test_rungs_of_another_commit_are_told_apart(tree):
+    out = tree / "results/ladder/quick"
+    make_folder(out, ("bigram", "gqa", "mytnano"), run_folders=False)
+    path = out / "results.json"
+    results = json.loads(path.read_text())
+    for row in results["runs"]:
+        if row["rung"] == "mytnano":
+            row["made"] = {"commit": "4567def", "date": "2026-02-01"}
+    atomic_write_json(path, results)
+    text = regions()["ladder-quick"](Project(tree))
+    assert text.index("commit `0123abc`") < text.index("Except `mytnano`: measured on: a toy")
+    assert "2026-02-01; commit `4567def`." in text
+    assert "4567def" in regions()["rung-mytnano"](Project(tree))
+    assert "commit" not in regions()["rung-gqa"](Project(tree))
 
 
 def test_findings_name_another_winner_when_there_is_one(tree):
@@ -109,23 +144,22 @@ def test_findings_name_another_winner_when_there_is_one(tree):
         if row["rung"] == "mytnano":
             row["test_bpb"] += 1
     atomic_write_json(path, results)
-    text = regions()["findings-quick"](Project(tree))
-    assert "healthy core rungs: `gqa`" in text
-    assert "(`gqa` and `mytnano`), the lowest mean is that of `gqa`" in text
+    text = regions()["findings"](Project(tree))
+    assert "| lowest core rung | `gqa` " in text
+    assert "| lowest with as many FLOPs as `mytnano` | `gqa` " in text
+    assert "within 10 % of them: `gqa` and `mytnano`." in text
 
 
 def test_the_learned_bigram_is_held_against_the_pairs_of_its_own_seed(filled):
     first, second = (row["test_bpb"] for row in rows_of(filled, "bigram"))
-    text = regions()["findings-quick"](Project(filled))
-    assert f"characters: {first:.3f} against 3.498 (" in text and ", seed 0)." in text
-    assert "The pairs of seed 1 were not counted." in text
+    line = line_of(regions()["findings"](Project(filled)), "| learned bigram")
+    assert f"characters | {first:.3f} against 3.498 (seed 0) |" in line and "seed 1" not in line
     path = filled / "results/ladder/quick/baselines.json"
     found = json.loads(path.read_text())
     found["char_bigrams"] = [{"seed": seed, "bpb": 3.4 + seed / 100} for seed in (0, 1)]
     atomic_write_json(path, found)
-    text = regions()["findings-quick"](Project(filled))
-    assert f"{first:.3f} against 3.400 (" in text and f"{second:.3f} against 3.410 (" in text
-    assert "not counted" not in text
+    line = line_of(regions()["findings"](Project(filled)), "| learned bigram")
+    assert f"{first:.3f} against 3.400 (seed 0), {second:.3f} against 3.410 (seed 1) |" in line
 
 
 def test_a_defect_is_shown_by_the_seeds_that_both_arms_have(filled):

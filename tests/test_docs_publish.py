@@ -50,6 +50,23 @@ def test_fewer_runs_than_are_published_need_a_word_more(tree, tmp_path, capsys):
     assert published.read_bytes() == (part / "results.json").read_bytes()
 
 
+def test_runs_that_were_published_before_keep_their_commit(tree, tmp_path, capsys):
+    out = make_folder(tmp_path / "out", ("bigram", "mytnano"), extras=False)
+    assert publish.main(["ladder", str(out)], tree) == 0
+    later = json.loads((out / "results.json").read_text())
+    later["environment"]["commit"] = "4567def"
+    (again,) = (row for row in later["runs"] if (row["rung"], row["seed"]) == ("mytnano", 1))
+    again["seconds"] += 1
+    atomic_write_json(out / "results.json", later)
+    assert publish.main(["ladder", str(out)], tree) == 0
+    rows = json.loads((tree / "results/ladder/quick/results.json").read_text())["runs"]
+    assert [row.get("made") for row in rows] == [{"commit": "0123abc"}] * 3 + [None]
+    later["runs"][0]["made"] = {"commit": "4567def+"}
+    atomic_write_json(out / "results.json", later)
+    assert publish.main(["ladder", str(out)], tree) == 2
+    assert "made from a changed tree" in capsys.readouterr().err
+
+
 def test_publishing_an_answer_of_the_lab(tree, filled, tmp_path, capsys):
     folder = tmp_path / "ablate-gelu"
     answer = json.loads((filled / "results/lab/swiglu/answer.json").read_text())

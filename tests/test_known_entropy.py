@@ -5,9 +5,8 @@ Every model trains and is scored through the same code as a ladder's runs.
 
 import numpy as np
 import pytest
-from model_toys import HEALTHY, markov_splits, text_of, toy_run
+from model_toys import HEALTHY, markov_splits, random_bytes_source, text_of, toy_run
 
-from mytnano.measure.markov import random_bytes_source
 from mytnano.text.vocabulary import ByteTokenizer
 from mytnano.training.loop import train
 

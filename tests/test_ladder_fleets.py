@@ -53,7 +53,7 @@ def test_a_ladder_in_fleets(text, tmp_path):
 @pytest.mark.extras
 def test_an_ablation_in_fleets(text, tmp_path):
     found, _ = ask(tmp_path, "fused", seeds=4, alpha=0.2, fleet="on")
-    assert found.environment["fleet"] == LARGEST
+    assert found.environments[0]["fleet"] == LARGEST
     runs = finished_runs(tmp_path / "fused")[0]
     sizes = {run.path.name.rpartition("-")[0]: run.result()["fleet"] for run in runs}
     assert sizes["baseline-s0"] == 4 and sizes["relu-lr0.002-s1000000"] > 1
@@ -70,14 +70,14 @@ def test_an_ablation_in_fleets(text, tmp_path):
 def test_an_ablation_keeps_to_its_first_choice(tmp_path, monkeypatch):
     jobs = pretend(monkeypatch, lambda arm, lr, seed: 2.0 + 0.001 * seed)
     found, _ = ask(tmp_path, seeds=4, alpha=0.2, fleet="on")
-    assert found.environment["fleet"] == LARGEST
+    assert found.environments[0]["fleet"] == LARGEST
     assert all(job.config[0].train.fleet for job in jobs)
     with pytest.raises(UserError, match="holds runs made with --fleet on, and this one has off"):
         ask(tmp_path, seeds=4, alpha=0.2, fleet="off")
     ask(tmp_path, seeds=4, alpha=0.2)
     assert all(job.config[0].train.fleet for job in jobs), "auto is the folder's"
     found, _ = ask(tmp_path, "plain", seeds=4, alpha=0.2)
-    assert "fleet" not in found.environment and not jobs[-1].config[0].train.fleet
+    assert "fleet" not in found.environments[0] and not jobs[-1].config[0].train.fleet
 
 
 def test_one_arm_that_must_be_alone_decides_for_all(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from mytnano.ladder.forecast import Request, make_runs
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning import sizes
 from mytnano.planning.law import Run, check_design
-from mytnano.planning.sizes import LADDERS, Size, config_of, learning_rate
+from mytnano.planning.sizes import LADDERS, Size, cell_rate, config_of
 
 TOY = Size(8, 1, 2)
 
@@ -43,13 +43,13 @@ def test_rates_lie_between_the_tuned_ones():
     ladder = LADDERS["full"]
     small, large = ladder.tuned[0], ladder.tuned[-1]
     tuned = {small: 8e-3, large: 2e-3}
-    at = lambda size, count=ladder.tuned_bytes: learning_rate(ladder, size, count, tuned)
+    at = lambda size, count=ladder.tuned_bytes: cell_rate(ladder, size, count, tuned)
     assert (at(small), at(large)) == (8e-3, 2e-3)
     between = [at(size) for size in ladder.budgets]
     assert between == sorted(between, reverse=True) and len(set(between)) == len(between)
     assert at(small, 16 * ladder.tuned_bytes) == 4e-3
     smoke = LADDERS["smoke"]
-    assert learning_rate(smoke, Size(64, 1, 1), smoke.tuned_bytes) == smoke.lr
+    assert cell_rate(smoke, Size(64, 1, 1), smoke.tuned_bytes) == smoke.lr
 
 
 def test_runs_are_made_once(tmp_path, monkeypatch):
@@ -88,5 +88,5 @@ def test_a_text_that_is_too_short(tmp_path):
     request = Request("full", DataConfig(corpus=str(text)), tmp_path / "out")
     with pytest.raises(UserError, match="trains on up to 25,165,824 bytes, none of them twice"):
         make_runs(request, Console(file=io.StringIO()))
-    with pytest.raises(UserError, match="not a budget; there are smoke, full"):
+    with pytest.raises(UserError, match="not a budget; choose from smoke, full"):
         make_runs(dataclasses.replace(request, budget="tiny"), Console(file=io.StringIO()))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ladder_toys import request, run_ladder, small_attention, write_text
+from model_toys import kept_bytes
 from rich.console import Console
 
 from mytnano.config import DataConfig
@@ -16,12 +17,14 @@ from mytnano.designs.rungs import KNOWN, design
 from mytnano.errors import UserError
 from mytnano.ladder import decode_speed, group_rates, plan
 from mytnano.ladder.cells import Where, cell, middle_of
-from mytnano.ladder.group_rates import FILE, known_rates, planned, source_of, to_tune, tune_into
+from mytnano.ladder.group_rates import known_rates, planned, source_of, to_tune, tune_into
 from mytnano.ladder.sweep import Sweep
+from mytnano.ladder.trials import Trials
 from mytnano.ladder.tune import around, rate
 from mytnano.model.cache import Cache, kv_bytes_per_token
 from mytnano.model.transformer import Transformer
 from mytnano.report.html import write_report
+from mytnano.run_files import DECODE, GROUP_RATES
 from mytnano.runs.store import finished_runs
 from mytnano.training.matching import run_flops
 from mytnano.training.text import prepare
@@ -58,11 +61,11 @@ def pretend(monkeypatch, loss):
     """Searches that measure ``loss(rung, rate)``; returns what was asked."""
     asked = []
 
-    def train(self, points):
-        asked.extend((p.label, p.exponent) for p in points)
-        return {(p.label, p.exponent): loss(p.label, rate(p.exponent)) for p in points}
+    def measure(self, wanted):
+        asked.extend(wanted)
+        return {(id, exponent): loss(id, rate(exponent)) for id, exponent in wanted}
 
-    monkeypatch.setattr(Sweep, "_train", train)
+    monkeypatch.setattr(Trials, "measure", measure)
     return asked
 
 
@@ -74,7 +77,7 @@ def test_a_group_is_planned_tuned_trained_and_reported(text, tmp_path):
     printed = run_ladder(text, tmp_path, "schedules-constant", BASE)
     assert "after some 4 that tune 1 learning rate" in printed
     assert "learning rate of schedules-constant: " in printed
-    entry = json.loads((tmp_path / FILE).read_text())["rungs"]["schedules-constant"]
+    entry = json.loads((tmp_path / GROUP_RATES).read_text())["rungs"]["schedules-constant"]
     results = json.loads((tmp_path / "results.json").read_text())
     assert [row["rung"] for row in results["runs"]] == [BASE, "schedules-constant"]
     assert results["runs"][1]["lr"] == entry["lr"] and results["runs"][1]["group"] == "schedules"
@@ -83,9 +86,9 @@ def test_a_group_is_planned_tuned_trained_and_reported(text, tmp_path):
     page = write_report(tmp_path).read_text()
     assert 'id="group-schedules"' in page and f"tuned: {len(entry['points'])} rates" in page
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("runs/*/manifest.json")}
-    (tmp_path / FILE).unlink()
+    (tmp_path / GROUP_RATES).unlink()
     again = run_ladder(text, tmp_path, "schedules-constant")
-    assert json.loads((tmp_path / FILE).read_text())["rungs"]["schedules-constant"] == entry
+    assert json.loads((tmp_path / GROUP_RATES).read_text())["rungs"]["schedules-constant"] == entry
     assert {p: p.stat().st_mtime_ns for p in before} == before, "no run is made twice"
     assert "will not be among the results" not in again
 
@@ -93,7 +96,7 @@ def test_a_group_is_planned_tuned_trained_and_reported(text, tmp_path):
 @pytest.mark.extras
 def test_the_group_of_shared_heads_has_its_cache_raced_once(text, tmp_path):
     run_ladder(text, tmp_path, "kv-heads")
-    file = tmp_path / decode_speed.FILE
+    file = tmp_path / DECODE
     found = json.loads(file.read_text())
     kept = {row["rung"]: row["kv_bytes_per_token"] for row in found["rows"]}
     assert kept["kv-heads-mha"] == 2 * kept[BASE] == 4 * kept["kv-heads-mqa"]
@@ -111,7 +114,7 @@ def test_the_bytes_of_a_cached_token_are_what_a_cache_keeps():
         cache = Cache([8, 8], 32)
         with torch.no_grad():
             Transformer(config)(torch.zeros(2, 8, dtype=torch.long), cache)
-        assert cache.bytes() == 2 * 32 * kv_bytes_per_token(config)
+        assert kept_bytes(cache) == 2 * 32 * kv_bytes_per_token(config)
 
 
 def test_which_rates_are_tuned():
@@ -133,7 +136,10 @@ def test_a_search_starts_around_the_parents_rate_and_is_kept(where, monkeypatch)
     assert known.group_rates == found.group_rates
     tune_into(sweep_of(known), ["inits-gpt2", "inits-torch"], {}, said.append)
     assert {id for id, _ in asked} == {"inits-torch"}
-    assert set(json.loads((where.out / FILE).read_text())["rungs"]) == {"inits-gpt2", "inits-torch"}
+    assert set(json.loads((where.out / GROUP_RATES).read_text())["rungs"]) == {
+        "inits-gpt2",
+        "inits-torch",
+    }
     config = cell(KNOWN["tying-tied"], BUDGETS["smoke"], 0, known)
     assert config.optim.lr == known.group_rates["inits-gpt2"], "until its own is tuned"
 
@@ -143,13 +149,13 @@ def test_a_rate_that_is_of_something_else_counts_for_nothing(where, monkeypatch,
     pretend(monkeypatch, lambda id, lr: 2 + (lr - 0.01) ** 2)
     sweep = sweep_of(where)
     tune_into(sweep, ["inits-gpt2"], {}, lambda sentence: None)
-    content = json.loads((where.out / FILE).read_text())
+    content = json.loads((where.out / GROUP_RATES).read_text())
     entry = content["rungs"]["inits-gpt2"]
     if damage == "another budget":
         content["train_bytes"] *= 2
     entry |= {"another design": {"design": "0" * 12}, "no rate": {"lr": None}}.get(damage, {})
     whole = json.dumps(content)
-    (where.out / FILE).write_text(whole[:40] if damage == "garbage" else whole)
+    (where.out / GROUP_RATES).write_text(whole[:40] if damage == "garbage" else whole)
     assert known_rates(sweep, ["inits-gpt2"]) == {}
     assert group_rates.with_known_rates(sweep).group_rates == {}
 

@@ -18,6 +18,7 @@ from mytnano.kept import kept
 from mytnano.ladder import attention_cost, closed_form
 from mytnano.ladder.attention_cost import HEADS, KERNELS, causal_mask, difference, draw, peak_bytes
 from mytnano.ladder.cells import Where
+from mytnano.run_files import BASELINES
 
 
 def peak(name, T):
@@ -74,9 +75,9 @@ def test_closed_forms_are_fitted_on_what_the_runs_saw_and_on_everything(tmp_path
     more = closed_form.baselines(where, BUDGETS["smoke"], [0, 3])
     assert more["budget"] == found["budget"] and more["char_bigrams"][0] == counted
     assert more["char_bigrams"][1]["seed"] == 3 and more["char_bigrams"][1]["bpb"] != counted["bpb"]
-    before = (where.out / closed_form.FILE).read_bytes()
+    before = (where.out / BASELINES).read_bytes()
     assert closed_form.baselines(where, BUDGETS["smoke"], [3]) == more
-    assert (where.out / closed_form.FILE).read_bytes() == before
+    assert (where.out / BASELINES).read_bytes() == before
 
 
 def test_kept_values_are_measured_once_for_the_same_conditions(tmp_path):
@@ -99,7 +100,7 @@ def test_kept_values_are_measured_once_for_the_same_conditions(tmp_path):
 
 def test_devices(monkeypatch):
     assert environment.choose_device("cpu") == "cpu"
-    with pytest.raises(UserError, match="'tpu' is not a device; there are auto, "):
+    with pytest.raises(UserError, match="'tpu' is not a device; choose from auto, "):
         environment.choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

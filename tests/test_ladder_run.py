@@ -11,6 +11,7 @@ from ladder_toys import run_ladder, small_attention, write_text
 from mytnano.config import SEMANTICS, DataConfig, RunConfig
 from mytnano.designs.rates import FILE as RATES
 from mytnano.errors import UserError
+from mytnano.files import atomic_write_json
 from mytnano.kept import read_kept, write_kept
 from mytnano.ladder import folder, plan, run
 from mytnano.ladder.results import COLUMNS
@@ -73,6 +74,12 @@ def rows(out):
 
 def names(out):
     return [(row["rung"], int(row["seed"])) for row in rows(out)]
+
+
+def commits_apart(out):
+    """Of each row of results.json: the commit that made it, if the last command has another."""
+    found = json.loads((out / "results.json").read_text())["runs"]
+    return [row.get("made", {}).get("commit") for row in found]
 
 
 def manifests(out):
@@ -141,12 +148,17 @@ def test_a_later_command_adds_rungs_and_seeds_and_repeats_nothing(text, tmp_path
     probe = lambda device: (other, {chosen: 10_000.0, other: 90_000.0})
     monkeypatch.setattr(folder, "choose_precision", probe)
     monkeypatch.setattr(run, "choose_precision", probe)
+    results = json.loads((tmp_path / "results.json").read_text())
+    results["environment"]["commit"] = "0123abc"
+    atomic_write_json(tmp_path / "results.json", results)
     run_ladder(text, tmp_path, "average")
     assert names(tmp_path) == [("bigram", 0), ("average", 0)]
+    assert commits_apart(tmp_path) == ["0123abc", None]
     printed = run_ladder(text, tmp_path, "bigram", seeds=2)
     assert "1 rung, 2 runs on 1 process, 1 finished already" in printed
     assert "finished already: 1 of 2 runs" in printed
     assert names(tmp_path) == [("bigram", 0), ("bigram", 1), ("average", 0)]
+    assert commits_apart(tmp_path) == ["0123abc", None, None], "as it was made"
     assert first.items() <= manifests(tmp_path).items()
 
 
@@ -329,10 +341,10 @@ def test_two_ladders_in_one_folder(text, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"budget": "huge"}, "'huge' is not a budget; there are smoke, quick, standard"),
+        ({"budget": "huge"}, "'huge' is not a budget; choose from smoke, quick, standard"),
         ({"rungs": ("bigram", "trigram")}, "'trigram' is not a rung or a group"),
-        ({"device": "abacus"}, "'abacus' is not a device; there are auto"),
-        ({"precision": "fp8"}, "'fp8' is not a precision; there are auto, fp32, bf16"),
+        ({"device": "abacus"}, "'abacus' is not a device; choose from auto"),
+        ({"precision": "fp8"}, "'fp8' is not a precision; choose from auto, fp32, bf16"),
     ],
 )
 def test_what_is_unknown_is_named_before_anything_is_written(text, tmp_path, more, words):

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from check_rates import around_the_rule
 from ladder_toys import write_text
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import CORE, KNOWN
 from mytnano.errors import UserError
 from mytnano.ladder import sweep as module
+from mytnano.ladder import trials
 from mytnano.ladder.cells import Where
 from mytnano.ladder.plan import announce_sweeps
 from mytnano.ladder.sweep import SEEDS, VOCABULARY_FILE, Sweep, sweep_into, swept
@@ -35,7 +37,7 @@ def losses(monkeypatch, loss):
         jobs = [job for group in groups for job in group]
         return Summary([Finished(job, {"validation_bpb": loss(job)}, 0.0) for job in jobs])
 
-    monkeypatch.setattr(module, "run_jobs", run)
+    monkeypatch.setattr(trials, "run_jobs", run)
 
 
 def test_a_real_sweep_scores_no_test_text_and_no_ladder_seed(sweep):
@@ -123,12 +125,12 @@ def test_the_rule_is_checked_at_its_rate_and_an_octave_each_way(sweep, monkeypat
         return 2.0 + 0.1 * math.log2(seen[-1] / (1.2 * ruled)) ** 2
 
     losses(monkeypatch, loss)
-    tuned = sweep.around_the_rule(["average"])["average"]
+    tuned = around_the_rule(sweep, ["average"])["average"]
     assert seen == pytest.approx([ruled / 2, ruled, 2 * ruled], rel=0.01)
     assert tuned.interior and not tuned.flat
     assert tuned.lr == pytest.approx(1.2 * ruled, rel=0.02)
     losses(monkeypatch, lambda job: 2.0 + job.config[0].optim.lr)
-    assert not sweep.around_the_rule(["average"])["average"].interior
+    assert not around_the_rule(sweep, ["average"])["average"].interior
 
 
 def test_only_vocabularies_that_the_text_supports_are_swept(sweep, monkeypatch):
@@ -151,7 +153,7 @@ def test_a_failed_point_ends_the_sweep_with_a_sentence(sweep, monkeypatch):
     def run(groups, *_):
         return Summary(failed=[Failed(groups[0][0], "bigram-lr0.002-s1000 failed (Oops)")])
 
-    monkeypatch.setattr(module, "run_jobs", run)
+    monkeypatch.setattr(trials, "run_jobs", run)
     with pytest.raises(UserError, match=r"failed \(Oops\); without it nothing can be chosen"):
         sweep.rates(["bigram"])
 

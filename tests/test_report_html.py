@@ -240,6 +240,19 @@ def test_what_the_best_costs_and_knows_is_said(tmp_path):
     assert "Among the 2 core rungs within 10 % of the training FLOPs" in text
 
 
+def test_a_run_of_another_commit_is_told(few):
+    path = few / "results.json"
+    results = json.loads(path.read_text())
+    assert "was made at commit" not in write_report(few).read_text()
+    results["environment"]["commit"] = "4567def"  # of the last command, which made one run only
+    for row in results["runs"][1:]:
+        row["made"] = {"commit": "0123abc"}
+    path.write_text(json.dumps(results))
+    page = write_report(few).read_text()
+    assert "<td>0123abc</td>" in page, "the conditions of most runs"
+    assert f"{results['runs'][0]['rung']} was made at commit 4567def on a toy processor" in page
+
+
 def test_a_page_that_shows_more_is_not_replaced_without_a_word(few):
     whole = write_report(few).read_bytes()
     assert b"runs were not there" not in whole

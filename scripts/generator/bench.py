@@ -20,13 +20,21 @@ def _absent(kind: str, options: str) -> str:
     return f"Not measured in this tree: `mytnano bench {options} --out {file}` does it."
 
 
+CONTESTANTS = {
+    "mytNano, minute": "mytNano, for a minute",
+    "mytNano, quarter": "mytNano, in a quarter of nanoGPT's time",
+    "mytNano, as long": "mytNano, in nanoGPT's time",
+}
+"""What the contestants of the race for quality are called on a page."""
+
+
 def quality(project: Project) -> str:
     """Bits per byte over seconds, beside nanoGPT."""
     parts = []
     for path, found in _found(project, "quality"):
         rows = [
             (
-                name,
+                CONTESTANTS.get(name, name),
                 _spread(each["seconds"], _of_rounds(found, name, "seconds"), ".1f"),
                 _spread(each["bpb"], _of_rounds(found, name, "bpb"), ".3f"),
             )

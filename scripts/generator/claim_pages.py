@@ -15,7 +15,16 @@ import yaml
 
 from generator.claim_figure import claim_figure
 from generator.claims import FOLDER, judged
-from generator.tables import Project, bullets, conditions, paragraphs, plain, table
+from generator.tables import (
+    Project,
+    bullets,
+    conditions,
+    conditions_of,
+    environments_of,
+    paragraphs,
+    plain,
+    table,
+)
 from mytnano import words
 from mytnano.claims import figures, measured
 from mytnano.claims.evidence import Evidence
@@ -168,9 +177,9 @@ def _question(name: str, evidence: Evidence, drawn: set[str]) -> Iterator[str]:
     runs = f"{found['runs']} runs, tuning included" if found.get("runs") else "The runs"
     yield paragraphs(
         f"{runs}, took {spent:.0f} minutes in all by the clock, waiting included. "
-        f"{conditions(found.get('environment'))}"
+        f"{conditions_of(environments_of(found))}"
         if spent
-        else conditions(found.get("environment"))
+        else conditions_of(environments_of(found))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generator.tables import Project, conditions, paragraphs, table
+from generator.tables import Project, conditions_of, environments_of, paragraphs, table
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.judge import Judged, judge
 from mytnano.claims.ledger import Part, chosen
@@ -94,7 +94,7 @@ def sources(project: Project) -> str:
         fair = f"{sum(each['lr_fair'] for each in designs)} of {len(designs)}" if designs else None
         rows.append(
             (f"`{name}`", found.get("question", ""), fair, spent and f"{spent:.0f}",
-             conditions(found.get("environment")))
+             conditions_of(environments_of(found)))
         )  # fmt: skip
     if not rows:
         return "No evidence is published in this tree: `mytnano claims run CLAIM` makes it."

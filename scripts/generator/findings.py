@@ -1,78 +1,105 @@
-"""What the numbers of a ladder say about the questions that it is asked most, in sentences."""
+"""What the numbers of a ladder say about the questions that it is asked most."""
 
 from __future__ import annotations
 
-from generator.ladder import FITS, about, absent, published
-from generator.tables import Project, bullets, paragraphs
+from collections.abc import Callable
+
+from generator.ladder import COMMANDS, FINAL, FITS, about, absent, published
+from generator.tables import Project, bullets, conditions_of, paragraphs, table
 from mytnano import words
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.figures import BASELINE_NAMES
 
-FINAL = "mytnano"
-"""The rung that the log ends with, whose vocabulary is learned from the ladder's own text."""
 
-
-def findings(project: Project, budget: str) -> str:
-    """What the numbers say about the questions that the ladder is asked most."""
-    results = published(project, budget)
-    if results is None:
-        return absent(budget)
-    best, final = compare.lowest(results.group("core")), results.arms.get(FINAL)
-    final = final if final and final.healthy else None
-    lines = [
-        *_of(results, final),
-        _lowest(best, final),
-        *([] if best is final else _of(results, best)[1:]),
-        *(_long(results, arm) for arm in results.group("long")),
-        _learned_bigram(results),
-        _equal_flops(results),
-        _unhealthy(results),
-    ]
-    return paragraphs(bullets(line for line in lines if line), about(results))
+def findings(project: Project) -> str:
+    """What both budgets say: a row a question, a column a budget."""
+    found = {name: results for name in COMMANDS if (results := published(project, name))}
+    if not found:
+        return paragraphs(*map(absent, COMMANDS))
+    rows = [(question, *map(answer, found.values())) for question, answer in QUESTIONS.items()]
+    rows = [row for row in rows if any(row[1:])]
+    notes = [_equal_cost_rungs(results) for results in found.values()]
+    if any(
+        compare.knows_other_text(best) for results in found.values() if (best := _best(results))
+    ):
+        notes.append(f"Of `mytnano-cl100k`, {compare.OTHER_TEXT}.")
+    environments = [results.environment for results in found.values()]
+    return paragraphs(
+        table(("", *(f"budget `{name}`" for name in found)), rows),
+        " ".join(["Scores are BPB of the test text.", *dict.fromkeys(filter(None, notes))]),
+        conditions_of(environments),
+    )
 
 
 def standing(project: Project, budget: str) -> str:
     """How the final design stands against what needs no training."""
     results = published(project, budget)
-    final = results.arms.get(FINAL) if results else None
-    if results is None or final is None or not final.healthy:
+    final = _final(results) if results else None
+    if results is None or final is None:
         return absent(budget)
-    return paragraphs(bullets(_of(results, final)), about(results))
+    parameters = f"{(final.mean('params') or 0) / 1e6:.1f} M parameters"
+    lines = [f"`{FINAL}`, {parameters}: {words.number(final.mean())} BPB, {_seeds(final)}."]
+    lines += [_standing(results, final, fit) for fit in ("budget", "full")]
+    return paragraphs(bullets(line for line in lines if line), about(results))
 
 
-def _of(results: Results, arm: Arm | None) -> list[str]:
-    """An arm's score, and how it stands against what needs no training."""
-    if arm is None:
-        return []
-    parameters = f"{(arm.mean('params') or 0) / 1e6:.1f} M parameters"
-    standing = [_standing(results, arm, fit) for fit in ("budget", "full")]
-    return [f"`{arm.rung.id}`, {parameters}: {_scored(arm)}.", *standing]
+def _final(results: Results) -> Arm | None:
+    final = results.arms.get(FINAL)
+    return final if final and final.healthy else None
 
 
-def _lowest(best: Arm | None, final: Arm | None) -> str:
-    """The arm with the lowest mean, and what it costs more than the final design."""
-    if best is None:
-        return "No core rung has only healthy seeds, so none is called the lowest."
-    said = f"Lowest mean of the healthy core rungs: `{best.rung.id}`, {_scored(best)}"
-    if final is None or best is final:
-        return f"{said}."
-    flops, params = compare.cost_beside(best, final)
-    text = (
-        f"{said}, with {flops:.1f} times the training FLOPs of `{FINAL}` and {params:.1f} times "
-        "its parameters"
-    )
-    return f"{text}; {compare.OTHER_TEXT}." if compare.knows_other_text(best) else f"{text}."
+def _best(results: Results) -> Arm | None:
+    return compare.lowest(results.group("core"))
+
+
+def _seeds(arm: Arm) -> str:
+    return f"{len(arm.runs)} seeds" if len(arm.runs) > 1 else "one seed"
 
 
 def _scored(arm: Arm) -> str:
-    seeds = f"{len(arm.runs)} seeds" if len(arm.runs) > 1 else "one seed"
-    return f"{words.number(arm.mean())} BPB, {seeds}"
+    score = words.number(arm.mean()) if arm.healthy else arm.status()
+    return f"`{arm.rung.id}` {score} ({_seeds(arm)})"
 
 
-def _standing(results: Results, arm: Arm | None, fit: str) -> str:
+def _text(results: Results) -> str:
+    size = results.budget.get("train_bytes")
+    return f"{size / 2**20:g} MiB" if size else ""
+
+
+def _lowest(results: Results) -> str:
+    """The arm with the lowest mean, and what it costs more than the final design."""
+    best, final = _best(results), _final(results)
+    if best is None:
+        return "none: no core rung has only healthy seeds"
+    if final is None or best is final:
+        return _scored(best)
+    flops, params = compare.cost_beside(best, final)
+    return (
+        f"{_scored(best)}, {flops:.1f} x the FLOPs and {params:.1f} x the parameters of `{FINAL}`"
+    )
+
+
+def _near(results: Results) -> list[Arm]:
+    final = results.arms.get(FINAL)
+    return compare.of_equal_cost(results.group("core"), final) if final else []
+
+
+def _lowest_at_equal_cost(results: Results) -> str:
+    lowest = compare.lowest(_near(results))
+    return _scored(lowest) if lowest else ""
+
+
+def _equal_cost_rungs(results: Results) -> str:
+    near = _near(results)
+    named = words.listed([f"`{arm.rung.id}`" for arm in near]) if near else ""
+    share = f"{100 * compare.NEAR_FLOPS:g} %"
+    return f"As many FLOPs means within {share} of them: {named}." if named else ""
+
+
+def _standing(results: Results, arm: Arm, fit: str) -> str:
     """How far an arm is from the baselines that a good model must beat; empty if unknown."""
-    score = arm.mean() if arm else None
+    score = arm.mean()
     parts = []
     for name in ("bigram", "zstd", "xz", "kneser-ney-5"):
         bpb = results.baseline(name, fit)
@@ -80,58 +107,42 @@ def _standing(results: Results, arm: Arm | None, fit: str) -> str:
             side = "worse" if score > bpb else "better"
             named = f"{BASELINE_NAMES[name]} {words.number(bpb)}"
             parts.append(f"{words.number(abs(score - bpb))} {side} ({named})")
-    if not parts or arm is None:
-        return ""
-    return f"`{arm.rung.id}` against baselines {FITS[fit]}, in BPB: {', '.join(parts)}."
+    return (
+        f"`{arm.rung.id}` against baselines {FITS[fit]}, in BPB: {', '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
-def _long(results: Results, arm: Arm) -> str:
-    size = (arm.mean("train_bytes") or 0) / 2**20
-    scored = _scored(arm) if arm.healthy else arm.status()
-    text = f"`{arm.rung.id}`, trained on {size:.3g} MiB, repeats counted: {scored}."
-    return f"{text} {_standing(results, arm, 'full')}" if arm.healthy else text
+def _long(results: Results) -> str:
+    said = []
+    for arm in results.group("long"):
+        size = (arm.mean("train_bytes") or 0) / 2**20
+        said.append(f"{_scored(arm)}, {size:.3g} MiB, repeats counted")
+    return "; ".join(said)
 
 
 def _learned_bigram(results: Results) -> str:
     """Seed by seed: each seed reads other pairs of characters."""
-    arm = results.arms.get("bigram")
-    found = compare.counted_bigrams(results.baselines, arm)
-    if arm is None or not found:
-        return ""
-    pairs = ", ".join(
-        f"{words.number(each.learned)} against {words.number(each.counted)} "
-        f"({words.signed(each.learned - each.counted)}, seed {each.seed})"
-        for each in found
-    )
-    text = f"The learned bigram against the one counted from the same pairs of characters: {pairs}."
-    if len(found) < len(arm.runs):
-        left = words.listed(
-            [str(s.seed) for s in arm.runs if s.seed not in {f.seed for f in found}]
-        )
-        text += f" The pairs of seed {left} were not counted."
-    return text
-
-
-def _equal_flops(results: Results) -> str:
-    final = results.arms.get(FINAL)
-    near = compare.of_equal_cost(results.group("core"), final) if final else []
-    lowest = compare.lowest(near)
-    if lowest is None:
-        return ""
-    ids = words.listed([f"`{arm.rung.id}`" for arm in near])
-    share = f"{100 * compare.NEAR_FLOPS:g} %"
-    return (
-        f"Among the core rungs within {share} of the training FLOPs of `{FINAL}` ({ids}), the "
-        f"lowest mean is that of `{lowest.rung.id}`."
+    return ", ".join(
+        f"{words.number(each.learned)} against {words.number(each.counted)} (seed {each.seed})"
+        for each in compare.counted_bigrams(results.baselines, results.arms.get("bigram"))
     )
 
 
 def _unhealthy(results: Results) -> str:
-    arms = [arm for arm in results.arms.values() if not arm.healthy and arm.group != "depth"]
-    if not arms:
-        ran = [arm for arm in results.arms.values() if arm.group != "depth"]
-        return f"All {len(ran)} rungs that were run are healthy" + (
-            ", those of the depth figure aside." if len(ran) < len(results.arms) else "."
-        )
-    named = words.listed([f"`{arm.rung.id}` ({arm.status()})" for arm in arms])
-    return f"Not healthy, so shown but not compared: {named}."
+    ran = [arm for arm in results.arms.values() if arm.group != "depth"]
+    arms = [f"`{arm.rung.id}` ({arm.status()})" for arm in ran if not arm.healthy]
+    return words.listed(arms) if arms else f"none of {len(ran)}"
+
+
+QUESTIONS: dict[str, Callable[[Results], str]] = {
+    "training text a run": _text,
+    "final design": lambda results: _scored(arm) if (arm := _final(results)) else "",
+    "lowest core rung": _lowest,
+    f"lowest with as many FLOPs as `{FINAL}`": _lowest_at_equal_cost,
+    "larger and for longer": _long,
+    "learned bigram, and the one counted from the same characters": _learned_bigram,
+    "not healthy, so not compared (depth figure aside)": _unhealthy,
+}
+"""Row of the table -> its cell of a budget; a row that no budget has anything for is left out."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from generator.claims import FOLDER as CLAIMS
 from generator.tables import (
     Project,
     bullets,
     byte_size,
-    conditions,
     conditions_of,
+    environments_of,
     paragraphs,
     table,
 )
@@ -20,8 +18,8 @@ from mytnano.claims.ledger import ledger
 from mytnano.designs.baselines import SMALL
 from mytnano.lab.match import parameters
 from mytnano.lab.spec import builtin_names, read_spec
-from mytnano.stats.verdict import UNFIT, Verdict
-from mytnano.verdicts.words import difference, interval, p_value
+from mytnano.stats.verdict import UNFIT
+from mytnano.verdicts.words import difference, from_json, interval, p_value
 
 FOLDER = "results/lab"
 
@@ -102,7 +100,7 @@ def answers(project: Project) -> str:
             table(header, rows, (*NUMBERS, "would find %")),
             bullets(found.get("notes") or []),
             f"`{path}`, plan `{found['plan_hash']}`: corpus `{found['corpus']}`, {size}, "
-            f"{found['match']} matched. {_rates(found)} {conditions(found['environment'])}",
+            f"{found['match']} matched. {_rates(found)} {conditions_of(environments_of(found))}",
         ]
     if not parts:
         return ABSENT
@@ -115,7 +113,9 @@ def answers(project: Project) -> str:
 
 def decided(project: Project) -> str:
     """The arms with a verdict, a row each, and how many have none."""
-    answers = [found for _, found in _published(project)]
+    # The plainest question comes first.
+    published = sorted(_published(project), key=lambda each: f"/{EXAMPLE}/" not in each[0])
+    answers = [found for _, found in published]
     if not answers:
         return ABSENT
     rows: list[tuple[object, ...]] = []
@@ -133,7 +133,7 @@ def decided(project: Project) -> str:
         "Differences are in percent of the baseline's BPB, minus is better. Arms of these "
         f"questions that are unresolved: {unresolved}."
     )
-    where = conditions_of(found["environment"] for found in answers)
+    where = conditions_of(each for found in answers for each in environments_of(found))
     return paragraphs(table(header, rows, NUMBERS[:3]), f"{told} {where}")
 
 
@@ -143,17 +143,11 @@ def example(project: Project) -> str:
     if not found:
         return ABSENT
     said = "\n".join(f"> {arm['sentence']}" for arm in found["arms"])
-    return paragraphs(said, conditions(found["environment"]))
+    return paragraphs(said, conditions_of(environments_of(found)))
 
 
 def _published(project: Project) -> list[tuple[str, dict]]:
     return [(path, project.read(path)) for path in project.files(f"{FOLDER}/*/answer.json")]
-
-
-def _verdict(arm: dict) -> Verdict:
-    """An arm of a file as the value that the words are made from."""
-    known = [field.name for field in fields(Verdict) if arm.get(field.name) is not None]
-    return Verdict(**{name: arm[name] for name in known})
 
 
 NUMBERS = ("difference %", "interval %", "pairs", "p")
@@ -161,7 +155,7 @@ NUMBERS = ("difference %", "interval %", "pairs", "p")
 
 def _numbers(arm: dict) -> tuple[str, str, object, str]:
     """The cells of :data:`NUMBERS`; those that an unfit arm has not are empty."""
-    verdict = _verdict(arm)
+    verdict = from_json(arm)
     if verdict.difference is None or verdict.verdict in UNFIT:
         return "", "", arm.get("pairs"), ""
     return difference(verdict), interval(verdict), verdict.pairs, p_value(verdict)

@@ -14,6 +14,9 @@ from mytnano.svg import standalone
 
 COMMANDS = {"quick": "make ladder", "standard": "mytnano ladder --budget standard"}
 
+FINAL, BEST_KNOWN = "mytnano", "mytnano-cl100k"
+"""The rung that the log ends with, under a vocabulary of the ladder's own text and the log's."""
+
 FITS = {
     "budget": "fitted on the bytes that the runs saw",
     "full": "fitted on the whole training split",
@@ -47,7 +50,21 @@ def about(results: Results) -> str:
     alarm = "" if results.comparable else " **Not comparable: only a part of the test text.**"
     where = f"Corpus `{corpus.get('name')}`, budget `{budget.get('name')}`{size}.{alarm}"
     where += _coverage(results)
-    return f"{where} {conditions(results.environment)}{older(results.environment)}"
+    return (
+        f"{where} {conditions(results.environment)}{older(results.environment)}"
+        f"{_exceptions(results)}"
+    )
+
+
+def _exceptions(results: Results) -> str:
+    """Which rungs were made in other conditions than most; nothing if none was."""
+    apart: dict[str, list[str]] = {}
+    for arm in results.arms.values():
+        for text in dict.fromkeys(conditions(made) for made in results.exceptions(arm)):
+            apart.setdefault(text, []).append(f"`{arm.rung.id}`")
+    return "".join(
+        f" Except {words.listed(ids)}: {text[0].lower()}{text[1:]}" for text, ids in apart.items()
+    )
 
 
 def _coverage(results: Results) -> str:
@@ -85,7 +102,10 @@ def headline(project: Project, budget: str, images: str = "docs/img") -> str:
 
 
 def ladder(project: Project, budget: str, groups: tuple[str, ...], page: str) -> str:
-    """One row a rung; ``page`` is the document that has a section for each, from here."""
+    """One row a rung, and below the core ladder what needs no training.
+
+    ``page`` is the document that has a section for each rung, from here.
+    """
     results = published(project, budget)
     if results is None:
         return absent(budget)
@@ -95,7 +115,8 @@ def ladder(project: Project, budget: str, groups: tuple[str, ...], page: str) ->
     best = compare.lowest(arms)
     rows = [_row(arm, arm is best and "core" in groups, page) for arm in arms]
     header = ("rung", "what changes", "vocabulary", "parameters", "BPB", "each seed", "status")
-    return paragraphs(table(header, rows, ("vocabulary", "parameters", "BPB")), about(results))
+    listing = table(header, rows, ("vocabulary", "parameters", "BPB"))
+    return paragraphs(listing, closed_form(results) if "core" in groups else None, about(results))
 
 
 def _row(arm: Arm, best: bool, page: str) -> list[str]:
@@ -117,23 +138,36 @@ def struck(text: str, healthy: bool) -> str:
     return text if healthy or text == words.MISSING else f"~~{text}~~"
 
 
-def closed_form(project: Project, budget: str) -> str:
-    """BPB of the closed-form baselines, both fits."""
-    results = published(project, budget)
-    if results is None:
-        return absent(budget)
+def closed_form(results: Results) -> str:
+    """BPB of the closed-form baselines, both fits, and how far the final designs are from them."""
     names = [name for name in BASELINE_NAMES if results.baseline(name, "full") is not None]
     if not names:
-        return f"The published results of budget `{budget}` have no baselines.json."
-    rows = [
-        (
-            BASELINE_NAMES[name],
-            *(words.number(results.baseline(name, fit)) for fit in ("budget", "full")),
-        )
-        for name in names
+        return ""
+    arms = [arm for id in (FINAL, BEST_KNOWN) if (arm := results.arms.get(id)) and arm.healthy]
+    # Those of `long` saw more text than the budget's fit did.
+    columns = [
+        ("budget", arms),
+        ("full", [*arms, *(a for a in results.group("long") if a.healthy)]),
     ]
-    header = ("BPB of the test text", *FITS.values())
-    return paragraphs(table(header, rows, tuple(FITS.values())), about(results))
+    rows, header = [], ["BPB"]
+    for fit, compared in columns:
+        header += [FITS[fit], *(f"`{arm.rung.id}` minus it" for arm in compared)]
+    for name in names:
+        row = [BASELINE_NAMES[name]]
+        for fit, compared in columns:
+            bpb = results.baseline(name, fit)
+            row.append(words.number(bpb))
+            row += [words.signed(_minus(arm.mean(), bpb)) for arm in compared]
+        rows.append(row)
+    return paragraphs(
+        "Closed-form baselines on the same test text, and what the final designs score minus each "
+        "(below zero: the model is better):",
+        table(header, rows, header[1:]),
+    )
+
+
+def _minus(score: float | None, other: float | None) -> float | None:
+    return None if score is None or other is None else score - other
 
 
 def log(project: Project, budget: str) -> str:

@@ -40,20 +40,17 @@ def regions() -> dict[str, Region]:
         "headline": partial(ladder.headline, **quick),
         "headline-site": partial(ladder.headline, **quick, images="img"),
         "ladder-quick": partial(ladder.ladder, **quick, groups=core, page=HERE),
-        "as-logged-quick": partial(ladder.ladder, **quick, groups=more, page=HERE),
+        "as-logged-quick": partial(ladder.ladder, **quick, groups=("as-logged",), page=HERE),
         "ladder-standard": partial(ladder.ladder, **standard, groups=(*core, *more), page=HERE),
-        "baselines-quick": partial(ladder.closed_form, **quick),
-        "baselines-standard": partial(ladder.closed_form, **standard),
-        "findings-quick": partial(findings.findings, **quick),
-        "standing-quick": partial(findings.standing, **quick),
+        "findings": findings.findings,
         "standing-standard": partial(findings.standing, **standard),
-        "findings-standard": partial(findings.findings, **standard),
         "log-quick": partial(ladder.log, **quick),
         "defects-quick": partial(ladder.defects, **quick),
         "depth-quick": partial(ladder.depth, **quick),
         "attention-quick": partial(ladder.attention, **quick),
         "corpus-quick": partial(ladder.corpus, **quick),
         "other-rungs": rungs.others,
+        "long-rungs": rungs.long,
         "learning-rates": designs.rates,
         "vocabulary": designs.vocabulary,
         "rate-rule": designs.rate_rule,
@@ -99,7 +96,9 @@ def regions() -> dict[str, Region]:
         f"settings-{section}": partial(designs.settings, section=section)
         for section in RunConfig.model_fields
     }
-    named |= {f"rung-{id}": partial(rungs.rung, id=id) for id in RUNGS}
+    named |= {
+        f"rung-{id}": partial(rungs.rung, id=id) for id, r in RUNGS.items() if r.group != "long"
+    }
     named |= {f"group-{name}": partial(groups.group, name=name) for name in WIDER_GROUPS}
     return named | {
         f"constants-{page}": partial(designs.constants, page=page) for page in designs.CONSTANTS

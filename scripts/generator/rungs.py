@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from generator.ladder import COMMANDS, absent, published, struck
-from generator.tables import Project, bullets, paragraphs, plain, table
+from generator.tables import Project, bullets, conditions, paragraphs, plain, table
 from mytnano import words
 from mytnano.designs.rungs import DEPTH_RATES, DEPTHS, GROUPS, RUNGS, Rung
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results
 from mytnano.report.explain import code_of
 
+HOW_TO_READ_LONG = (
+    "How to read it: Beside the compressors and the 5-gram. It is larger than the other rungs, "
+    "sees more text and has a longer window, so it is compared with no rung."
+)
+
 
 def rung(project: Project, id: str) -> str:
-    """Everything about one rung that is not an opinion: its change, its sources, its numbers."""
+    """Everything about one rung that is not an opinion: its change, its sources, its numbers.
+
+    The conditions are those of the budget's table; a line has its own if they are others.
+    """
     found = RUNGS[id]
     lines = [*_change_lines(found), *_source_lines(found)]
     for budget in COMMANDS:
@@ -66,8 +74,15 @@ def _measured(results: Results, arm: Arm, budget: str) -> str:
             words.signed(p.difference) + (f" (void: {p.void})" if p.void else "") for p in paired
         ]
         text += f" Minus `{arm.rung.parent}`, seed by seed: {', '.join(signs)}."
-    known = results.environment
-    return f"{text} ({known.get('hardware')}; {known.get('date')}; commit `{known.get('commit')}`)"
+    others = results.exceptions(arm)
+    return " ".join([text, *dict.fromkeys(map(conditions, others))])
+
+
+def long(project: Project) -> str:
+    """The section of each rung of the group ``long`` that was run; nothing where none was."""
+    made = [results for budget in COMMANDS if (results := published(project, budget))]
+    ids = dict.fromkeys(arm.rung.id for results in made for arm in results.group("long"))
+    return paragraphs(*(f"### {id}\n\n{rung(project, id)}\n\n{HOW_TO_READ_LONG}" for id in ids))
 
 
 def others(project: Project) -> str:

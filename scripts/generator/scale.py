@@ -37,7 +37,7 @@ def lr_transfer(project: Project) -> str:
     """The best rate of each size under each scaling, and what the base's rate would cost there."""
     found = project.read(LR_TRANSFER)
     if found is None:
-        return "Not measured in this tree: `scripts/lr_transfer.py out/lr-transfer` makes it."
+        return "Not measured yet."
     rows = [_rate_row(name, entry) for name, entry in found["designs"].items()]
     header = ("scaling", "width", "depth", "best rate", "octaves from the base's", "cost")
     base = found["base"]["model"]

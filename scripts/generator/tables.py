@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mytnano import words
-from mytnano.config import SEMANTICS
+from mytnano.config import semantics
 from mytnano.errors import UserError
 from mytnano.words import MISSING
 
@@ -77,12 +77,13 @@ def conditions(environment: dict[str, Any] | None) -> str:
 
 def older(environment: dict[str, Any]) -> str:
     """A sentence if the numbers of a run have moved since these were made; else nothing."""
-    semantics = environment.get("semantics", 1)  # the first results did not record it
-    if semantics == SEMANTICS:
+    made = environment.get("semantics", 1)  # the first results did not record it
+    now = semantics(environment.get("precision", "fp32"))
+    if made == now:
         return ""
     return (
-        f" Made by an earlier version (`SEMANTICS` {semantics}, now {SEMANTICS}): CHANGELOG.md "
-        "says what has moved since."
+        f" Made by an earlier version (`SEMANTICS` {made}, now {now}): CHANGELOG.md says what has "
+        "moved since."
     )
 
 
@@ -103,6 +104,11 @@ def conditions_of(environments: Iterable[dict[str, Any]]) -> str:
         whole = conditions(group[0] | {"date": span, "commit": "COMMIT"})
         sentences.append(whole.replace("commit `COMMIT`", f"commits {words.listed(commits)}"))
     return " ".join(sentences)
+
+
+def environments_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those under which an answer's runs were made, for :func:`conditions_of`; mostly one."""
+    return answer.get("environments") or [answer.get("environment") or {}]
 
 
 def paragraphs(*parts: str | None) -> str:

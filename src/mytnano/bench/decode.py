@@ -7,6 +7,7 @@ the median of the ratios within a round. Reading the prompts is part of the time
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import statistics
@@ -15,11 +16,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from mytnano.errors import UserError
+from mytnano.environment import environment
+from mytnano.errors import needs
 from mytnano.files import atomic_write_json
+from mytnano.inference.generate import generate
+from mytnano.inference.load import load_run
+from mytnano.interop.architectures import find_target
+from mytnano.interop.huggingface import export_huggingface
+from mytnano.measure.turns import in_turns
 
 BATCHES = (1, 8)
 """Prompts that are continued at a time."""
@@ -45,13 +53,7 @@ def run_decode_bench(path: Path, rounds: int, out: Path, threads: int) -> dict:
             ``transformers`` is not installed.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise UserError("this needs the package transformers: run pip install 'mytnano[hf]'")
-    import torch
-
-    from mytnano.environment import environment
-    from mytnano.inference.load import load_run
-    from mytnano.interop.architectures import CLASSES, find_target
-
+        raise needs("--decode", "transformers", "hf")
     console = Console()
     run = load_run(path)
     target = find_target(run.config.model)
@@ -63,7 +65,7 @@ def run_decode_bench(path: Path, rounds: int, out: Path, threads: int) -> dict:
         result = {
             "environment": environment("cpu", "fp32"),
             "transformers": importlib.metadata.version("transformers"),
-            "architecture": CLASSES[target.model_type],
+            "architecture": target.class_name,
             "run": run.name,
             "config_hash": run.config.hash,
             "model": run.config.model.model_dump(),
@@ -86,8 +88,6 @@ def load_peer(run, folder: Path):
     """The exported model in ``transformers``, which never ends a text early."""
     from transformers import AutoModelForCausalLM
 
-    from mytnano.interop.huggingface import export_huggingface
-
     export_huggingface(run, folder)
     peer = AutoModelForCausalLM.from_pretrained(folder).eval()
     peer.generation_config.eos_token_id = None
@@ -100,8 +100,6 @@ def race(run, peer, rows: int, rounds: int) -> dict:
     ``equal`` is the share of rows whose text is the same for ours and theirs to the last token:
     below one only where two tokens are equally likely to rounding.
     """
-    import torch
-
     model, vocabulary = run.model, run.tokenizer.vocab_size
     context = model.config.context
     prompt = max(1, context // PROMPT_SHARE)
@@ -115,10 +113,11 @@ def race(run, peer, rows: int, rounds: int) -> dict:
     }
     texts = {name: write() for name, write in writers.items()}  # which also warms them up
     pairs = zip(texts[OURS], texts[THEIRS], strict=True)
-    speeds: dict[str, list[float]] = {name: [] for name in writers}
-    for _ in range(rounds):
-        for name, write in writers.items():
-            speeds[name].append(rows * new / burst(write))
+    bursts = {name: functools.partial(burst, write) for name, write in writers.items()}
+    speeds = {
+        name: [rows * new / seconds for seconds in found]
+        for name, found in in_turns(bursts, rounds, warm=0).items()
+    }
     return {
         "rows": rows,
         "prompt_tokens": prompt,
@@ -142,8 +141,6 @@ def ours(
     model, prompts: list[list[int]], new: int, cached: bool, vocabulary: int
 ) -> list[list[int]]:
     """New ids of each prompt."""
-    from mytnano.inference.generate import generate
-
     rows: list[list[int]] = [[] for _ in prompts]
     for step in generate(model, prompts, new, cached=cached, vocabulary=vocabulary):
         for row, id in step.items():
@@ -153,8 +150,6 @@ def ours(
 
 def theirs(peer, ids, new: int) -> list[list[int]]:
     """New ids of each prompt."""
-    import torch
-
     told = peer.generate(
         ids,
         attention_mask=torch.ones_like(ids),

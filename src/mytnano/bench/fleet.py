@@ -18,17 +18,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from mytnano.bench.shapes import SHAPES, Shape, model_config
-from mytnano.errors import UserError
+from mytnano.bench.steps import batch
+from mytnano.config import RunConfig
+from mytnano.environment import choose_device, environment
+from mytnano.errors import UserError, brief, unknown
 from mytnano.files import atomic_write_json
+from mytnano.measure.turns import wait
+from mytnano.training.engine import Engine
+from mytnano.training.fleet import Fleet, forget_programs
+from mytnano.training.precision import choose_precision
 
 BURST_SECONDS = 2.0
 LR = 1e-3
 CHECKED_STEPS = 20
 CHECKED_MEMBERS = 4
+LONGEST = 200
+"""Characters of the reason why a contestant failed."""
 
 FLEET_SHAPES = {
     "A": Shape("A", vocabulary=384, width=128, heads=4, layers=4, windows=4, context=256),
@@ -78,7 +88,7 @@ def parse_sizes(text: str) -> list[int]:
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < 1:
-        raise UserError(f"'{text}' is no list of fleet sizes: give numbers such as 8,16")
+        raise UserError(f"'{text}' is not a list of fleet sizes, such as 8,16")
     return sizes
 
 
@@ -96,12 +106,7 @@ def run_fleet_bench(
     """
     for name in shapes:
         if name not in FLEET_SHAPES:
-            raise UserError(f"'{name}' is not a shape: choose among {', '.join(FLEET_SHAPES)}")
-    import torch
-
-    from mytnano.environment import choose_device, environment
-    from mytnano.training.precision import choose_precision
-
+            raise unknown(name, "a shape", FLEET_SHAPES)
     device = choose_device(device)
     torch.set_num_threads(threads)
     precision, _ = choose_precision(device, threads)
@@ -148,6 +153,7 @@ def race(
     for contestant in racing:
         contestant.step = None
     free(device)
+    forget_programs()  # or the next shape's bursts might have to
     return racing
 
 
@@ -156,15 +162,12 @@ def attempt(contestant: Contestant, action: Callable[[], object]) -> None:
     try:
         action()
     except Exception as error:
-        reason = str(error).strip().splitlines() or ["no message"]
-        contestant.failure = f"{type(error).__name__}: {reason[0][:200]}"
+        contestant.failure = brief(error)[:LONGEST]
         contestant.step = None
 
 
 def prepare(contestant: Contestant, shape: Shape, device: str, precision: str) -> None:
     """Build it, make its first steps, and find how many fill a burst."""
-    import torch
-
     free(device)
     before = 0
     if device == "cuda":
@@ -186,22 +189,13 @@ def build(
     contestant: Contestant, shape: Shape, device: str, precision: str
 ) -> Callable[[], object]:
     """A full step: forward, backward, clipping, AdamW."""
-    import torch
-
-    from mytnano.config import RunConfig
-    from mytnano.training.engine import Engine
-    from mytnano.training.fleet import Fleet
-
     config = RunConfig(model=model_config("mytnano", shape)).but(
         train={
             "precision": precision, "device": device, "batch_windows": shape.windows,
             "compile": contestant.compiled and not contestant.fleet,
         }
     )  # fmt: skip
-    size = (contestant.size, shape.windows, shape.context + 1)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, shape.vocabulary, size, generator=generator).to(device)  # (K, B, T+1)
-    x, y = ids[..., :-1].contiguous(), ids[..., 1:].contiguous()  # (K, B, T) each
+    x, y = (ids.to(device) for ids in batch(shape, contestant.size))  # (K, B, T) each
     if not contestant.fleet:
         engine = Engine(config)
 
@@ -235,18 +229,8 @@ def burst(contestant: Contestant, device: str) -> float:
     return (time.perf_counter() - begun) / contestant.count
 
 
-def wait(device: str) -> None:
-    """Until the device has done all that it was given."""
-    import torch
-
-    if device != "cpu":
-        getattr(torch, device).synchronize()
-
-
 def free(device: str) -> None:
     """Give back the memory of what is gone."""
-    import torch
-
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
@@ -257,8 +241,7 @@ def guarded_agreement(shape: Shape, device: str, precision: str) -> dict[str, An
     try:
         return agreement(shape, device, precision)
     except Exception as error:
-        reason = str(error).strip().splitlines() or ["no message"]
-        return {"failure": f"{type(error).__name__}: {reason[0][:200]}"}
+        return {"failure": brief(error)[:LONGEST]}
 
 
 def agreement(shape: Shape, device: str, precision: str) -> dict[str, Any]:
@@ -269,12 +252,6 @@ def agreement(shape: Shape, device: str, precision: str) -> dict[str, Any]:
         absolute difference of the last step in nats; ``seed_sd``, the standard deviation of that
         step's loss over the members, which have seeds of their own.
     """
-    import torch
-
-    from mytnano.config import RunConfig
-    from mytnano.training.engine import Engine
-    from mytnano.training.fleet import Fleet
-
     config = RunConfig(model=model_config("mytnano", shape)).but(
         train={"precision": precision, "device": device, "batch_windows": shape.windows}
     )

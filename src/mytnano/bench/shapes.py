@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mytnano.config import ModelConfig
+from mytnano.designs.rung import swiglu_width
 
 Design = Literal["gpt2", "mytnano"]
 Family = Literal["mytNano", "nanoGPT", "HF Llama"]
@@ -103,11 +104,6 @@ def model_config(design: Design, shape: Shape) -> ModelConfig:
         **sizes, kv_heads=shape.heads // 2, positions="rope", norm="rmsnorm",
         ffn="swiglu", ffn_width=swiglu_width(shape.width), init="zero-out",
     )  # fmt: skip
-
-
-def swiglu_width(width: int) -> int:
-    """8/3 of the width, rounded up to a multiple of 8."""
-    return -(-8 * width // 24) * 8
 
 
 def contestants(

@@ -26,12 +26,12 @@ WEIGHT_DECAY = 0.1
 Step = Callable[[], object]
 
 
-def batch(shape: Shape) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, each (B, T)."""
+def batch(shape: Shape, *members: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, (B, T) each; for a fleet of so many ``members``, (K, B, T)."""
     generator = torch.Generator().manual_seed(0)
-    size = (shape.windows, shape.context + 1)
-    ids = torch.randint(0, shape.vocabulary, size, generator=generator)  # (B, T+1)
-    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    size = (*members, shape.windows, shape.context + 1)
+    ids = torch.randint(0, shape.vocabulary, size, generator=generator)  # (..., B, T+1)
+    return ids[..., :-1].contiguous(), ids[..., 1:].contiguous()
 
 
 def our_step(contestant: Contestant) -> Step:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rich.table import Table
 from mytnano.config import DataConfig
 from mytnano.environment import environment
 from mytnano.files import atomic_write_json
+from mytnano.measure.turns import clocked, in_turns
 from mytnano.text.bpe import BpeTokenizer
 from mytnano.text.cl100k import Cl100kTokenizer
 from mytnano.text.corpus import load_corpus
@@ -38,14 +38,10 @@ def run_tokenizer_bench(rounds: int, out: Path, data: DataConfig | None = None) 
     data = data or DataConfig()
     documents = list(load_corpus(data).train)
     size = sum(map(len, documents))
-    speeds: dict[str, list[float]] = {}
-    timed = tasks(documents)
-    for number in range(rounds):
-        with console.status(f"round {number + 1} of {rounds}"):
-            for name, task in timed:
-                began = time.perf_counter()
-                task()
-                speeds.setdefault(name, []).append(size / 1e6 / (time.perf_counter() - began))
+    timed = {name: clocked(task) for name, task in tasks(documents)}
+    with console.status(f"{rounds} rounds"):
+        seconds = in_turns(timed, rounds, warm=0)
+    speeds = {name: [size / 1e6 / each for each in found] for name, found in seconds.items()}
     result = {
         "environment": environment("cpu", "fp32"),
         "corpus": data.corpus,

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import torch
+
+from mytnano.bench import steps
 from mytnano.bench.shapes import Contestant, Precision
+from mytnano.errors import brief
+from mytnano.training import memory
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch's own switch; it is read once, at the first allocation."""
@@ -66,10 +71,6 @@ def serve(
         os.environ[HUGE_PAGES] = "1"
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         try:
-            import torch
-
-            from mytnano.training import memory
-
             torch.set_num_threads(threads)
             build = prepare(contestant, nanogpt, precision)
             memory.reset_peak("cpu")
@@ -83,16 +84,13 @@ def serve(
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:
-            reason = str(error).strip().splitlines() or [""]
-            connection.send(Failed(f"{type(error).__name__}: {reason[0][:200]}"))
+            connection.send(Failed(brief(error)[:200]))
 
 
 def prepare(
     contestant: Contestant | None, nanogpt: Path | None, precision: Precision
 ) -> Callable[[], Callable]:
     """Import all that the contestant needs; return what then builds its step."""
-    from mytnano.bench import steps
-
     if contestant is None:
         return lambda: matrix_product(precision)
     if contestant.compiled:
@@ -109,8 +107,6 @@ def prepare(
 
 def matrix_product(precision: Precision) -> Callable[[], object]:
     """A large matrix product into memory that is already there."""
-    import torch
-
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     a, b, out = (torch.ones(GEMM, GEMM, dtype=dtype) for _ in range(3))  # (N, N)
     return lambda: torch.mm(a, b, out=out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mytnano.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from mytnano.designs.recipes import RECIPES, recipe_of, sized
 from mytnano.designs.rungs import RUNGS, design
-from mytnano.errors import UserError
+from mytnano.errors import unknown
 
 SMALL = RunConfig(
     model=ModelConfig(
@@ -20,8 +20,6 @@ SMALL = RunConfig(
 """A sound Transformer that trains in seconds: pre-RMSNorm, RoPE, GELU, zero-init projections,
 warmup and cosine. Its parts are those that most small models agree on, none is there to win."""
 
-BASELINES = {"small": SMALL}
-
 
 def starting_design(name: str) -> RunConfig:
     """A baseline, a rung, or a recipe as ``RECIPE:SIZE``; no learning rate, seed or budget yet.
@@ -32,12 +30,12 @@ def starting_design(name: str) -> RunConfig:
     Raises:
         UserError: there is no such design.
     """
-    if name in BASELINES:
-        return BASELINES[name]
+    if name == "small":
+        return SMALL
     if name in RUNGS:
         return design(name)
     if recipe := recipe_of(name):
         return sized(*recipe).but(train={"batch_windows": SMALL.train.batch_windows})
     core = (id for id, rung in RUNGS.items() if rung.group == "core")
-    known = ", ".join([*BASELINES, *(f"{name}:SIZE" for name in RECIPES), *core])
-    raise UserError(f"'{name}' is not a design to start from; there are {known}")
+    known = ["small", *(f"{recipe}:SIZE" for recipe in RECIPES), *core]
+    raise unknown(name, "a design to start from", known)

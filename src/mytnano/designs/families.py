@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mytnano.config import RunConfig
-from mytnano.designs.rung import Change, Rung, model, optim, tokenizer
+from mytnano.designs.rung import Change, Rung, model, optim, swiglu_width, tokenizer
 
 BASE = "mytnano"
 """The rung that the extended groups start from."""
 
-WIDTH, FFN_WIDTH = 128, 344
-"""Width of the base, and of its gated feed-forward network."""
+WIDTH = 128
+"""Of the base."""
+
+FFN_WIDTH = swiglu_width(WIDTH)
+"""Of its gated feed-forward network."""
 
 TWO_MATRICES = 516
 """Hidden width at which two matrices have exactly the parameters of three of ``FFN_WIDTH``."""
@@ -49,7 +52,7 @@ def sizes() -> Iterable[Rung]:
         heads = width // 32
         changes = {
             "width": width, "layers": layers, "heads": heads, "kv_heads": heads // 2,
-            "ffn_width": gated_width(4, width),
+            "ffn_width": swiglu_width(width),
         }  # fmt: skip
         yield Rung(
             f"sizes-{name}", f"{width} wide, {layers} blocks", BASE, model(**changes),
@@ -59,13 +62,10 @@ def sizes() -> Iterable[Rung]:
         )  # fmt: skip
 
 
-def gated_width(factor: float, width: int = WIDTH) -> int:
-    """Hidden width of three matrices with the parameters of two of ``factor`` times the width.
-
-    To the nearest multiple of 8; the base's four are rounded up, as its own are.
-    """
-    exact = factor * width * 2 / 3
-    return 8 * (-int(-exact // 8) if factor == 4 else round(exact / 8))
+def gated_width(factor: float) -> int:
+    """Hidden width of three matrices with the parameters of two of ``factor`` times the base's
+    width, to the nearest multiple of 8."""
+    return 8 * round(factor * WIDTH * 2 / 3 / 8)
 
 
 def tokenizers() -> Iterable[Rung]:

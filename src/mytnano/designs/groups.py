@@ -15,6 +15,7 @@ from typing import Any
 from mytnano.designs.budgets import BATCH_WINDOWS
 from mytnano.designs.families import BASE, DROPOUTS, EPOCHS, EXTENDED, VOCABULARIES
 from mytnano.designs.rung import Rung
+from mytnano.words import rounded
 
 Place = Callable[[Rung, dict[str, Any], dict[str, Any]], float]
 """Where a rung stands on the axis: from the rung, a row of its results, and its model settings."""
@@ -225,7 +226,7 @@ def passes(rung: Rung, read: float, budget_bytes: float, split: float | None) ->
     """
     part = budget_bytes / rung.epochs if rung.epochs > 1 else math.inf
     text = min(part, split or math.inf)
-    return max(1.0, float(f"{read / text:.2g}"))
+    return max(1.0, rounded(read / text, 2))
 
 
 def members_of(group: Group) -> list[str]:

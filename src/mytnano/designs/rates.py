@@ -19,6 +19,7 @@ from importlib import resources
 from typing import Any
 
 from mytnano.designs.rungs import KNOWN, ROOT, design
+from mytnano.words import rounded
 
 FILE = "learning_rates.json"
 BYTES_EXPONENT = -0.25
@@ -59,4 +60,4 @@ def learning_rate_for(
         rung = KNOWN[rung.parent or "bigram"]
     entry = sweep["rungs"].get(rung.id)
     quick = entry["lr"] if entry else ROOT.optim.lr
-    return float(f"{quick * (train_bytes / sweep['train_bytes']) ** BYTES_EXPONENT:.3g}")
+    return rounded(quick * (train_bytes / sweep["train_bytes"]) ** BYTES_EXPONENT)

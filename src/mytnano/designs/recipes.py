@@ -10,15 +10,16 @@ they come from, are in docs/train.md; none of them looks at a result of the text
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mytnano.config import ModelConfig, RunConfig
+from mytnano.designs.rung import swiglu_width
 from mytnano.designs.rungs import design
-from mytnano.errors import UserError
+from mytnano.errors import unknown
 from mytnano.model.skeleton import parameter_count
 from mytnano.model.transformer import GATED
+from mytnano.words import rounded
 
 Recipe = Callable[[RunConfig], RunConfig]
 
@@ -45,6 +46,9 @@ SIZES = {
     "base": Size(50_000_000, 576, 8192, 2048),
     "gpt2": Size(124_000_000, 768, 50_304, 4096),
 }
+
+DEFAULT_SIZE = "nano"
+"""Where none is named; the smallest."""
 
 TIED_ABOVE = 0.4
 """Share of the parameters above which two tables become one."""
@@ -116,9 +120,9 @@ def sized(name: str, size: str) -> RunConfig:
         UserError: there is no such recipe or size.
     """
     if name not in RECIPES:
-        raise UserError(f"'{name}' is not a recipe; there are {', '.join(RECIPES)}")
+        raise unknown(name, "a recipe", RECIPES)
     if size not in SIZES:
-        raise UserError(f"'{size}' is not a size; there are {', '.join(SIZES)}")
+        raise unknown(size, "a size", SIZES)
     return _sized(name, SIZES[size])
 
 
@@ -136,7 +140,7 @@ def _sized(name: str, size: Size) -> RunConfig:
             "width": size.width,
             "heads": heads,
             "kv_heads": heads if name == "mytnano-speedrun" else _groups(heads),
-            "ffn_width": 8 * math.ceil(size.width / 3) if ffn in GATED else 4 * size.width,
+            "ffn_width": swiglu_width(size.width) if ffn in GATED else 4 * size.width,
         }
     )
     if size.width * size.vocabulary > VALUES_BELOW * size.parameters:
@@ -181,7 +185,7 @@ def parameters(model: ModelConfig, vocabulary: int) -> int:
 def recipe_of(name: str) -> tuple[str, str] | None:
     """``mytnano-modern:small`` -> recipe and size; the size is nano if none is named; else None."""
     recipe, _, size = name.partition(":")
-    return (recipe, size or "nano") if recipe in RECIPES else None
+    return (recipe, size or DEFAULT_SIZE) if recipe in RECIPES else None
 
 
 LEAST_TOKENS = 1024
@@ -207,15 +211,11 @@ def learning_rate(name: str, config: RunConfig) -> float:
     With the square root of the batch, against the fourth root of the text (the ladder's rule), and
     against the square root of the width.
     """
-    return float(f"{RATES[name] * _rule(config):.3g}")
+    return rounded(RATES[name] * rate_factor(config))
 
 
-def base_rate(lr: float, config: RunConfig) -> float:
-    """What :data:`RATES` would hold if ``lr`` were the best rate of a configuration."""
-    return float(f"{lr / _rule(config):.3g}")
-
-
-def _rule(config: RunConfig) -> float:
+def rate_factor(config: RunConfig) -> float:
+    """How many times the rate of :data:`RATES` a configuration is given."""
     train, data = config.train, config.data
     batch = train.batch_windows * data.window_bytes / 1024
     length = train.train_bytes / 2**20

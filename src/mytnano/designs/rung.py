@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -55,6 +56,11 @@ class Rung:
     batch_windows: int | None = None
     epochs: int = 1
     equal_flops: str | None = None
+
+
+def swiglu_width(width: int) -> int:
+    """8/3 of the width, up to a multiple of 8: three matrices match two of 4 x width."""
+    return 8 * math.ceil(width / 3)
 
 
 def model(**changes: object) -> Change:

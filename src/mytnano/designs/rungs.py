@@ -12,7 +12,7 @@ from __future__ import annotations
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.families import EXTENDED
 from mytnano.designs.groups import WIDER_GROUPS
-from mytnano.designs.rung import Logged, Rung, model, optim, tokenizer
+from mytnano.designs.rung import Logged, Rung, model, optim, swiglu_width, tokenizer
 from mytnano.errors import UserError
 
 ROOT = RunConfig(
@@ -29,9 +29,6 @@ BEST_BPE = "bpe:8192"
 
 The sweep is in ``vocabulary.json`` beside this file.
 """
-
-SWIGLU_WIDTH = 344
-"""8/3 of the width, up to a multiple of 8: three matrices match two of 4 x width within 1 %."""
 
 CORE = [
     Rung(
@@ -150,7 +147,8 @@ CORE = [
         code=("model.norms.RMSNorm",),
     ),
     Rung(
-        "swiglu", "ReLU -> SwiGLU", "rmsnorm", model(ffn="swiglu", ffn_width=SWIGLU_WIDTH),
+        "swiglu", "ReLU -> SwiGLU", "rmsnorm", 
+        model(ffn="swiglu", ffn_width=swiglu_width(ROOT.model.width)),
         "A gated feed-forward network at matched parameters.",
         "Shazeer 2020",
         Logged("SwiGLU", 7.9543, None, "Clear winner, best performance"),

@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from mytnano.designs.budgets import Budget
 from mytnano.environment import environment
 from mytnano.kept import kept
 from mytnano.ladder.cells import Where
+from mytnano.measure.turns import in_turns, wait
 from mytnano.model.attention import explicit_attention, fused_attention
+from mytnano.run_files import ATTENTION
 
-FILE = "attention.json"
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 QUICK_LENGTHS = LENGTHS[:3]
 """The lengths of a budget whose results are not comparable anyway."""
@@ -43,7 +45,7 @@ def attention_cost(where: Where, budget: Budget) -> dict[str, Any]:
     lengths = LENGTHS if budget.comparable else QUICK_LENGTHS
     conditions = [where.device, list(lengths), HEADS, HEAD_SIZE, TOKENS, REPEATS]
     return kept(
-        where.out / FILE,
+        where.out / ATTENTION,
         conditions,
         lambda: measure(where.device, lengths) | {"environment": environment(where.device, "fp32")},
     )
@@ -59,12 +61,9 @@ def measure(device: str, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
     rows = []
     for T in lengths:
         inputs = [*draw(max(1, TOKENS // T), T, device), causal_mask(T, device)]
-        times: dict[str, list[float]] = {name: [] for name in KERNELS}
-        for _ in range(REPEATS + 1):
-            for name, kernel in KERNELS.items():
-                times[name].append(_seconds(kernel, inputs))
+        times = in_turns({k: partial(_seconds, KERNELS[k], inputs) for k in KERNELS}, REPEATS)
         for name, kernel in KERNELS.items():
-            seconds = statistics.median(times[name][1:])  # the first warms up
+            seconds = statistics.median(times[name])
             peak = peak_bytes(kernel, inputs)
             rows.append({"kernel": name, "T": T, "seconds": seconds, "peak_bytes": peak})
     return {
@@ -121,10 +120,11 @@ def causal_mask(T: int, device: str) -> Tensor:
 
 
 def _seconds(kernel: Kernel, inputs: list[Tensor]) -> float:
-    _wait(inputs[0].device)
+    device = inputs[0].device.type
+    wait(device)
     started = time.perf_counter()
     _pass(kernel, inputs)
-    _wait(inputs[0].device)
+    wait(device)
     return time.perf_counter() - started
 
 
@@ -132,10 +132,3 @@ def _pass(kernel: Kernel, inputs: list[Tensor]) -> None:
     """Forward and backward; the gradients are dropped, so that every pass makes its own."""
     output = kernel(*inputs)  # (B, H, T, K)
     torch.autograd.grad(output.sum(), inputs[:3])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -16,20 +16,18 @@ from mytnano.designs.rungs import BEST_BPE, KNOWN, Rung, design
 from mytnano.errors import UserError
 from mytnano.ladder.estimate import run_seconds
 from mytnano.ladder.fleets import as_member
-from mytnano.run_files import RUNS
+from mytnano.run_files import CACHE, RUNS
 from mytnano.runs.jobs import Job, Report
 from mytnano.text.bpe import VocabularyTooLarge
 from mytnano.text.corpus import Corpus
 from mytnano.training.loop import train
 from mytnano.training.matching import run_flops, with_flops
 from mytnano.training.text import prepare, read_corpus, resolve
+from mytnano.words import counted, rounded
 
 SMALLEST_BPE = 512
 EPOCHS_GROUP = "dropout"
 """Group whose rungs are named by how often they read their text."""
-
-CACHE = "cache"
-"""Folder of tokenizers and token ids inside an output folder."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def cell(
     middle = cell(middle_of(rung, budget, where), budget, seed, where)
     config = with_flops(config, run_flops(middle))
     rate *= (config.train.train_bytes / size) ** BYTES_EXPONENT
-    return config.but(optim={"lr": float(f"{rate:.3g}")})
+    return config.but(optim={"lr": rounded(rate)})
 
 
 def middle_of(rung: Rung, budget: Budget, where: Where) -> Rung:
@@ -110,7 +108,7 @@ def middle_of(rung: Rung, budget: Budget, where: Where) -> Rung:
 
 
 def unsuited(rung: Rung, budget: Budget, where: Where) -> str:
-    """Why the text does not suit a rung that its name would then misrepresent; else empty.
+    """Why a rung is left out: on this text it would not be what its name says. Else empty.
 
     Raises:
         UserError: the text supports no trained vocabulary.
@@ -129,7 +127,7 @@ def unsuited(rung: Rung, budget: Budget, where: Where) -> str:
 
 
 def _unsupported(rung: Rung, budget: Budget, where: Where) -> str:
-    """Why the text does not support the very vocabulary of a rung that is about its size."""
+    """Why the text does not support a rung's vocabulary, where its size is what the rung tests."""
     if rung.group != WHOLE_TEXT:
         return ""
     data = budgeted(design(rung.id), rung, budget).data.but(**where.text)
@@ -185,11 +183,6 @@ def supported_tokenizer(data: DataConfig, cache: Path) -> tuple[str, str]:
                 "rungs that train no vocabulary with --rungs"
             ) from None
         return f"bpe:{size}", f"{error}; bpe:{size} is used instead"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def job(rung: Rung, config: RunConfig, where: Where, speed: float) -> Job:

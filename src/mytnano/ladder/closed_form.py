@@ -17,11 +17,11 @@ from mytnano.kept import kept, write_kept
 from mytnano.ladder.cells import Where
 from mytnano.measure.baselines import NAMES, closed_form_baselines, token_baselines
 from mytnano.measure.symbols import stream_symbols
+from mytnano.run_files import BASELINES
 from mytnano.text.batches import Windows, tokens_per_window
 from mytnano.training.outcome import pairs_of
 from mytnano.training.text import Text, first_bytes, prepare
 
-FILE = "baselines.json"
 QUICK_NAMES = NAMES[:4]
 """The baselines of results that are not comparable anyway: compressors take most of the time."""
 
@@ -42,12 +42,12 @@ def baselines(where: Where, budget: Budget, seeds: Sequence[int] = ()) -> dict[s
     data = where.data
     text = prepare(data.but(tokenizer="byte"), where.cache)
     conditions = [SEMANTICS, text.corpus.fingerprint, asdict(budget), data.window_bytes]
-    found = kept(where.out / FILE, conditions, lambda: _measure(text, where, budget))
+    found = kept(where.out / BASELINES, conditions, lambda: _measure(text, where, budget))
     known = {each["seed"]: each for each in found.get(BIGRAMS) or []}
     if missing := [seed for seed in seeds if seed not in known]:
         known |= {seed: _char_bigram(where, budget, seed) for seed in missing}
         bigrams = [known[seed] for seed in sorted(known)]
-        found = write_kept(where.out / FILE, conditions, found | {BIGRAMS: bigrams})
+        found = write_kept(where.out / BASELINES, conditions, found | {BIGRAMS: bigrams})
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from mytnano.inference.generate import generate
 from mytnano.inference.load import load_run
 from mytnano.kept import kept
 from mytnano.ladder.cells import Where
+from mytnano.measure.turns import in_turns
 from mytnano.model.cache import kv_bytes_per_token
 from mytnano.model.transformer import Transformer
+from mytnano.run_files import DECODE
 
-FILE = "decode.json"
 GROUP = "kv-heads"
 ROWS = 8
 """Texts written at a time."""
@@ -57,7 +59,7 @@ def decode_speed(where: Where, budget: Budget, rows: Sequence[dict[str, Any]]) -
     length, rounds = (LONG, ROUNDS) if budget.comparable else (SHORT_LONG, 2)
     conditions = [length, rounds, ROWS, PROMPT, [first[id]["config_hash"] for id in folders]]
     kept(
-        where.out / FILE,
+        where.out / DECODE,
         conditions,
         lambda: measure(folders, length, rounds) | {"environment": environment("cpu", "fp32")},
     )
@@ -77,10 +79,9 @@ def measure(folders: dict[str, Path], length: int, rounds: int) -> dict[str, Any
         models = {id: with_context(model, positions) for id, model in runs.items()}
         prompt = positions * PROMPT[0] // PROMPT[1]
         new = positions - prompt
-        times: dict[str, list[float]] = {id: [] for id in models}
-        for _ in range(rounds + 1):
-            for id, model in models.items():
-                times[id].append(seconds(model, prompt, new))
+        times = in_turns(
+            {id: partial(seconds, model, prompt, new) for id, model in models.items()}, rounds
+        )
         found += [
             {
                 "rung": id,
@@ -88,8 +89,7 @@ def measure(folders: dict[str, Path], length: int, rounds: int) -> dict[str, Any
                 "prompt": prompt,
                 "new": new,
                 "kv_bytes_per_token": kv_bytes_per_token(model.config),
-                # The first round warms up.
-                "tokens_per_second": ROWS * (new - 1) / statistics.median(times[id][1:]),
+                "tokens_per_second": ROWS * (new - 1) / statistics.median(times[id]),
             }
             for id, model in models.items()
         ]
@@ -105,7 +105,7 @@ def with_context(model: Transformer, positions: int) -> Transformer:
 
 
 def seconds(model: Transformer, prompt: int, new: int) -> float:
-    """Of writing so many ids, all but the first, after a prompt of so many in every row."""
+    """Seconds that ``new`` ids take after a prompt of so many in every row, the first id aside."""
     generator = torch.Generator().manual_seed(0)
     shape = (ROWS, prompt)
     ids = torch.randint(0, model.config.vocab_size, shape, generator=generator)  # (B, P)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mytnano.config import RunConfig
-from mytnano.errors import UserError
+from mytnano.errors import unknown
 from mytnano.runs.jobs import Event, Failed, Finished, Job, Note, Report, Summary, Work
 from mytnano.runs.runner import run_jobs as run_alone
 from mytnano.runs.store import RunFolder
@@ -28,7 +28,7 @@ CHOICES = ("auto", "on", "off")
 def check_fleet(name: str) -> None:
     """Raise UserError unless it is one of :data:`CHOICES`."""
     if name not in CHOICES:
-        raise UserError(f"'{name}' is not a choice for --fleet; there are {', '.join(CHOICES)}")
+        raise unknown(name, "a choice for --fleet", CHOICES)
 
 
 def choose_fleet(wanted: str, device: str, precision: str) -> str:

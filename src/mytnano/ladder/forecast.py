@@ -21,7 +21,7 @@ from mytnano.ladder.trials import Trials, trained
 from mytnano.ladder.tune import search
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning.law import Run
-from mytnano.planning.sizes import Ladder, Size, config_of, ladder_named, learning_rate
+from mytnano.planning.sizes import Ladder, Size, cell_rate, config_of, ladder_named
 from mytnano.runs.jobs import Job
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker
@@ -91,24 +91,24 @@ def make_runs(request: Request, console: Console) -> Made:
         shared = settle(request.out, named, data, corpus.fingerprint, machine, say)
         where = Where(data, request.out, shared.precision, shared.device)
         speed = probe(where, say)
-        bench = _Bench(ladder, where, count_workers(request.workers, device), speed, console)
-        with one_thread_if(bench.workers == 0 and device == "cpu"):
-            rates = bench.tuned()
+        trainer = _Trainer(ladder, where, count_workers(request.workers, device), speed, console)
+        with one_thread_if(trainer.workers == 0 and device == "cpu"):
+            rates = trainer.tuned()
             jobs = [
-                bench.job(size, count, learning_rate(ladder, size, count, rates), seed)
+                trainer.job(size, count, cell_rate(ladder, size, count, rates), seed)
                 for size, count in ladder.cells
                 for seed in range(ladder.seeds)
             ]
-            left = duration(Tracker(jobs, max(1, bench.workers)).seconds_left())
+            left = duration(Tracker(jobs, max(1, trainer.workers)).seconds_left())
             say(f"budget {ladder.name}: {len(jobs)} runs, about {left} on this machine if all new")
-            results = bench.train(jobs)
-        conditions = environment(device, where.precision) | {"workers": bench.workers}
+            results = trainer.train(jobs)
+        conditions = environment(device, where.precision) | {"workers": trainer.workers}
     runs = [_run(job, results[job.name]) for job in jobs]
     return Made(runs, conditions, {s.name: lr for s, lr in (rates or {}).items()}, corpus.name)
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Trainer:
     """What all runs share; ``speed`` as in :func:`mytnano.ladder.cells.labelled_job`."""
 
     ladder: Ladder

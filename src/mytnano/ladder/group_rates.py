@@ -21,9 +21,8 @@ from mytnano.files import atomic_write_json
 from mytnano.ladder.cells import Where
 from mytnano.ladder.sweep import Sweep, as_json
 from mytnano.ladder.tune import around
+from mytnano.run_files import GROUP_RATES
 from mytnano.runs.jobs import Job
-
-FILE = "group_rates.json"
 
 POINTS = 4
 """Rates of a design that the plan expects: three, and more often than not one beside them."""
@@ -49,7 +48,7 @@ def source_of(rung: Rung) -> Rung:
 def known_rates(sweep: Sweep, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Entries of the folder's file that are of these very designs, at this budget."""
     try:
-        found = json.loads((sweep.where.out / FILE).read_bytes())
+        found = json.loads((sweep.where.out / GROUP_RATES).read_bytes())
         entries = found["rungs"]
         if (found["semantics"], found["train_bytes"]) != (SEMANTICS, sweep.budget.train_bytes):
             return {}
@@ -76,7 +75,7 @@ def with_known_rates(sweep: Sweep) -> Where:
 def _named(where: Where) -> dict[str, Any]:
     """Entries of the file by id, unchecked; empty if it cannot be read."""
     try:
-        return dict(json.loads((where.out / FILE).read_bytes())["rungs"])
+        return dict(json.loads((where.out / GROUP_RATES).read_bytes())["rungs"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
@@ -102,7 +101,7 @@ def tune_into(
         for id, entry in made["rungs"].items():
             entry["design"] = sweep.design_hash(id)
         kept = {id: e for id, e in _named(sweep.where).items() if id in sweep.where.group_rates}
-        atomic_write_json(sweep.where.out / FILE, made | {"rungs": kept | made["rungs"]})
+        atomic_write_json(sweep.where.out / GROUP_RATES, made | {"rungs": kept | made["rungs"]})
         for id, found in tuned.items():
             shape = "flat" if found.flat else "interior" if found.interior else "at the edge"
             say(f"learning rate of {id}: {found.lr:g} ({shape}, {len(found.points)} rates tried)")

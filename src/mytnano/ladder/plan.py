@@ -10,16 +10,16 @@ from dataclasses import replace
 from mytnano.designs.budgets import Budget, text_size
 from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, Rung, design
-from mytnano.errors import UserError
-from mytnano.ladder.attention_cost import FILE as ATTENTION
-from mytnano.ladder.cells import Where, cell, counted, job, middle_of, unsuited
+from mytnano.errors import UserError, install
+from mytnano.ladder.cells import Where, cell, job, middle_of, unsuited
 from mytnano.ladder.estimate import START, closing_seconds
 from mytnano.ladder.group_rates import POINTS
 from mytnano.ladder.sweep import Sweep, rates_used, sizes_matter
+from mytnano.run_files import ATTENTION
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import Tracker
 from mytnano.runs.store import MANIFEST
-from mytnano.words import duration, listed
+from mytnano.words import counted, duration, listed, rounded
 
 LION = "optimizers-lion"
 LONG = 1800.0
@@ -63,7 +63,7 @@ def plan(
 
 def _lacking(rung: Rung) -> str:
     if rung.id == LION and importlib.util.find_spec("lion_pytorch") is None:
-        return "it needs lion-pytorch: pip install 'mytnano[optim]'"
+        return f"it needs lion-pytorch: run `{install('optim')}`"
     return ""
 
 
@@ -116,7 +116,7 @@ def announce(
 
 def _passes(size: int, where: Where) -> str:
     """How often a run reads the text, if more than once."""
-    times = float(f"{size / where.train_bytes:.2g}")
+    times = rounded(size / where.train_bytes, 2)
     if times <= 1:
         return ""
     return f" ({times:g} times the training text, which has {text_size(where.train_bytes)})"

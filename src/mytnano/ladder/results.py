@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from mytnano.designs.budgets import Budget
 from mytnano.designs.rungs import KNOWN
 from mytnano.files import atomic_write_json, atomic_write_text
+from mytnano.run_files import MADE, RESULTS, origin
 from mytnano.runs.jobs import Event, Finished
 from mytnano.runs.store import RunFolder
 from mytnano.text.corpus import Corpus
@@ -25,7 +28,6 @@ COLUMNS = (
 """Columns of results.csv; loss is nats per token, BPB bits per UTF-8 byte."""
 
 CSV = "results.csv"
-JSON = "results.json"
 
 
 class Results:
@@ -33,7 +35,8 @@ class Results:
 
     ``results.json`` also has the budget, the corpus, the conditions, and under ``configs`` the
     resolved config of each rung's first seed. Both are written whenever a run is finished, so that
-    they are there however the command ends.
+    they are there however the command ends. The conditions are those of this command; a row that an
+    earlier one wrote in others keeps them under ``made``.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class Results:
         }
         self._rows: dict[str, dict[str, Any]] = {}
         self._configs: dict[str, dict[str, Any]] = {}
+        self._earlier: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._earlier = json.loads((out / RESULTS).read_bytes())
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -91,7 +97,32 @@ class Results:
         configs: dict[str, dict[str, Any]] = {}  # the seeds of a rung differ in nothing else
         for row in rows:
             configs.setdefault(row["rung"], self._configs[row["config_hash"]])
-        atomic_write_json(self.out / JSON, {**self._about, "runs": rows, "configs": configs})
+        found = {**self._about, "runs": rows, "configs": configs}
+        atomic_write_json(self.out / RESULTS, with_origins(found, self._earlier))
+
+
+def with_origins(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """``found``, whose runs that an ``earlier`` file has too keep the conditions told there.
+
+    Args:
+        found, earlier: contents of ``results.json``. A run's seconds tell it from its repetition.
+    """
+    try:
+        before = {
+            (row["folder"], row["seconds"]): earlier["environment"] | row.get(MADE, {})
+            for row in earlier["runs"]
+        }
+    except (KeyError, TypeError, AttributeError):  # damaged, or there was none
+        return found
+    here = found["environment"]
+    rows = []
+    for row in found["runs"]:
+        made = before.get((row["folder"], row["seconds"]), here | row.get(MADE, {}))
+        if origin(made) != origin(here):
+            other = {name: value for name, value in made.items() if here.get(name) != value}
+            row = row | {MADE: other}
+        rows.append(row)
+    return found | {"runs": rows}
 
 
 def about_corpus(corpus: Corpus) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from mytnano.environment import (
     environment,
     one_thread_if,
 )
-from mytnano.errors import UserError
+from mytnano.errors import UserError, unknown
 from mytnano.ladder.attention_cost import attention_cost
-from mytnano.ladder.cells import Where, cell, counted, unsuited, work
+from mytnano.ladder.cells import Where, cell, unsuited, work
 from mytnano.ladder.closed_form import baselines
 from mytnano.ladder.decode_speed import decode_speed
 from mytnano.ladder.fleets import check_fleet, run_jobs
 from mytnano.ladder.folder import Machine, settle
 from mytnano.ladder.group_rates import planned, to_tune, tune_into, with_known_rates
-from mytnano.ladder.plan import announce, announce_sweeps, plan
+from mytnano.ladder.plan import Say, announce, announce_sweeps, plan
 from mytnano.ladder.results import Results
-from mytnano.ladder.sweep import GROUP as SWEEP
 from mytnano.ladder.sweep import Sweep, rates_used, sweep_into, swept
 from mytnano.ladder.table import print_table
+from mytnano.ladder.trials import GROUP as SWEEP
 from mytnano.runs.index import Index
 from mytnano.runs.jobs import Event, Job, Summary
 from mytnano.runs.lock import folder_lock
@@ -42,7 +42,7 @@ from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
 from mytnano.training.text import read_corpus
-from mytnano.words import listed
+from mytnano.words import counted, listed
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,13 @@ def climb(request: Request, console: Console) -> int:
     """Run the ladder and write its results; return the exit code.
 
     Raises:
-        UserError: something that the user can mend; nothing finished is lost.
+        UserError: something that the user can fix; nothing finished is lost.
         KeyboardInterrupt: Ctrl-C; the same command continues.
     """
     budget = known_budget(request.budget)
     rungs = select(list(request.rungs or budget.groups))
-    choose_device(request.device)
-    check_precision(request.precision)
-    check_fleet(request.fleet)
-    if request.tune and request.plan_only:
-        raise UserError("--plan cannot foresee --tune, whose sweeps are training: leave one out")
+    check(request)
     data = request.data
-    if data.corpus.startswith(PREFIX):  # its baselines are counted in bytes and in characters
-        raise UserError(
-            "a ladder needs its text in several vocabularies, and shards hold one: give the text "
-            "itself, or train one design on the shards with `mytnano train`"
-        )
     with console.status("reading the text"):
         corpus = read_corpus(data.corpus, data.split, data.test_file)
     say = sentences(console)
@@ -114,44 +105,98 @@ def climb(request: Request, console: Console) -> int:
         if fleet:
             conditions["fleet"] = LARGEST
             say(f"runs of one shape train together, up to {LARGEST} in a fleet")
+        sweep = Sweep(where, budget, workers, speed, console)
         with one_thread_if((workers == 0 or fleet) and where.device == "cpu"):
-            sweep = Sweep(where, budget, workers, speed, console)
-            if request.tune:
-                with console.status("tokenising the text"):
-                    announce_sweeps(sweep, rungs, say)
-                sweep_into(sweep, rungs, conditions)
-            sweep = replace(sweep, where=swept(where))
-            tell_shipped(sweep.where, rungs, say)
-            with console.status("tokenising the text"):
-                sweep = replace(sweep, where=with_known_rates(sweep))
-                groups = plan(rungs, budget, request.seeds, sweep.where, speed, say)
-                rungs = [KNOWN[group[0].rung] for group in groups]
-                wanted = to_tune(rungs)
-                searches = planned(sweep, wanted)
-            announce(groups, searches, budget, sweep, say)
+            ready = prepared(request, sweep, rungs, conditions, say)
             if request.plan_only:
                 return 0
-            where = tune_into(sweep, wanted, conditions, say)
-            if wanted:
-                groups = plan(rungs, budget, request.seeds, where, speed, say)
-            results = Results(request.out, budget, where.corpus, conditions)
-            earlier = add_earlier(results, groups, budget, where, say)
-            summary = train(groups, workers, results, console)
-        with console.status("closed-form baselines"):
-            known = baselines(where, budget, seeds_of("bigram", results.rows))
-        with console.status("attention cost"):
-            attention_cost(where, budget)
-        with console.status("decoding speed"), one_thread_if(True):
-            decode_speed(where, budget, results.rows)
-        made = [RunFolder(each.job.folder) for each in summary.finished]
-        Index(request.out).refresh([*earlier, *made])
-    print_table(results.rows, known["budget"], budget, console)
-    for failed in summary.failed:
+            made = trained(request, ready, conditions, say)
+        known = measured(ready.sweep.where, budget, made.results, console)
+        folders = [RunFolder(each.job.folder) for each in made.summary.finished]
+        Index(request.out).refresh([*made.earlier, *folders])
+    print_table(made.results.rows, known["budget"], budget, console)
+    for failed in made.summary.failed:
         console.print(failed.sentence, style="red", highlight=False, markup=False, soft_wrap=True)
-    return summary.exit_code
+    return made.summary.exit_code
 
 
-def tell_shipped(where: Where, rungs: Sequence[Rung], say: Callable[[str], None]) -> None:
+def check(request: Request) -> None:
+    """Raise UserError for what can be refused before the text is read."""
+    choose_device(request.device)
+    check_precision(request.precision)
+    check_fleet(request.fleet)
+    if request.tune and request.plan_only:
+        raise UserError("--plan cannot foresee --tune, whose sweeps are training: leave one out")
+    if request.data.corpus.startswith(PREFIX):  # baselines are counted in bytes and in characters
+        raise UserError(
+            "a ladder needs its text in several vocabularies, and shards hold one: give the text "
+            "itself, or train one design on the shards with `mytnano train`"
+        )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A ladder that is announced: its runs, and the rungs whose rates are to be tuned first."""
+
+    sweep: Sweep
+    groups: list[list[Job]]
+    rungs: list[Rung]
+    untuned: list[str]
+
+
+def prepared(
+    request: Request, sweep: Sweep, rungs: list[Rung], conditions: dict, say: Say
+) -> Ready:
+    """Tune what ``--tune`` asks for, then plan the runs and announce them."""
+    budget, console = sweep.budget, sweep.console
+    if request.tune:
+        with console.status("tokenising the text"):
+            announce_sweeps(sweep, rungs, say)
+        sweep_into(sweep, rungs, conditions)
+    sweep = replace(sweep, where=swept(sweep.where))
+    tell_shipped(sweep.where, rungs, say)
+    with console.status("tokenising the text"):
+        sweep = replace(sweep, where=with_known_rates(sweep))
+        groups = plan(rungs, budget, request.seeds, sweep.where, sweep.speed, say)
+        rungs = [KNOWN[group[0].rung] for group in groups]
+        untuned = to_tune(rungs)
+        searches = planned(sweep, untuned)
+    announce(groups, searches, budget, sweep, say)
+    return Ready(sweep, groups, rungs, untuned)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The finished runs: those of this command, and those that an earlier one left."""
+
+    results: Results
+    summary: Summary
+    earlier: list[RunFolder]
+
+
+def trained(request: Request, ready: Ready, conditions: dict, say: Say) -> Made:
+    """Tune the rates of extended rungs, then make the runs."""
+    sweep, groups = ready.sweep, ready.groups
+    where = tune_into(sweep, ready.untuned, conditions, say)
+    if ready.untuned:
+        groups = plan(ready.rungs, sweep.budget, request.seeds, where, sweep.speed, say)
+    results = Results(request.out, sweep.budget, where.corpus, conditions)
+    earlier = add_earlier(results, groups, sweep.budget, where, say)
+    return Made(results, train(groups, sweep.workers, results, sweep.console), earlier)
+
+
+def measured(where: Where, budget: Budget, results: Results, console: Console) -> dict[str, Any]:
+    """Make what stands beside the runs, once an output folder; return the closed-form baselines."""
+    with console.status("closed-form baselines"):
+        known = baselines(where, budget, seeds_of("bigram", results.rows))
+    with console.status("attention cost"):
+        attention_cost(where, budget)
+    with console.status("decoding speed"), one_thread_if(True):
+        decode_speed(where, budget, results.rows)
+    return known
+
+
+def tell_shipped(where: Where, rungs: Sequence[Rung], say: Say) -> None:
     """Say which rates are not of this folder's sweep, if it has one that lacks some."""
     missing = set((where.rates or {}).get("shipped", ()))
     if ids := [id for id in rates_used(rungs) if id in missing]:
@@ -169,11 +214,11 @@ def seeds_of(rung: str, rows: Sequence[dict[str, Any]]) -> list[int]:
 def known_budget(name: str) -> Budget:
     """The budget of that name; raises UserError for any other."""
     if name not in BUDGETS:
-        raise UserError(f"'{name}' is not a budget; there are {', '.join(BUDGETS)}")
+        raise unknown(name, "a budget", BUDGETS)
     return BUDGETS[name]
 
 
-def probe(where: Where, say: Callable[[str], None]) -> float:
+def probe(where: Where, say: Say) -> float:
     """Tokens/s of this machine in the precision of the runs, and tell both."""
     _, speeds = choose_precision(where.device)
     if where.precision not in speeds:  # the folder was begun on a machine where it paid
@@ -189,7 +234,7 @@ def add_earlier(
     groups: list[list[Job]],
     budget: Budget,
     where: Where,
-    say: Callable[[str], None],
+    say: Say,
 ) -> list[RunFolder]:
     """Take in the finished runs of other rungs or seeds that an earlier command made here.
 

@@ -16,44 +16,16 @@ from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, CORE, KNOWN, ROOT, Rung, design
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
-from mytnano.ladder.cells import (
-    Where,
-    labelled_job,
-    placed,
-    supported_tokenizer,
-    with_best_bpe,
-    work,
-)
-from mytnano.ladder.fleets import run_jobs
-from mytnano.ladder.tune import BASE, START, Tuned, conclude, grid_rate, search
+from mytnano.ladder.cells import Where, placed, supported_tokenizer, with_best_bpe
+from mytnano.ladder.trials import Trials
+from mytnano.ladder.tune import BASE, START, Tuned, search
 from mytnano.runs.jobs import Job
-from mytnano.runs.progress import progress_display
 
 SEEDS = (1000,)
 """Seeds of the sweeps, which no ladder run uses: a choice made on a seed flatters that seed."""
 
-GROUP = "sweep"
-"""Group of the sweeps' runs, which are not rows of a ladder."""
-
 VOCABULARY_FILE = "vocabulary.json"
 VOCABULARIES = ("bpe:512", "bpe:1024", "bpe:2048", "bpe:4096", "bpe:8192")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One learning rate of one design.
-
-    Attributes:
-        label: what is tuned, a rung's id or a vocabulary.
-        rung: the design.
-        tokenizer: instead of the rung's own, or None.
-        exponent: number of the rate on the grid, or a place between two.
-    """
-
-    label: str
-    rung: str
-    tokenizer: str | None
-    exponent: float
 
 
 @dataclass(frozen=True)
@@ -73,90 +45,54 @@ class Sweep:
         self, ids: Sequence[str], starts: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, Tuned]:
         """Tune the learning rate of rungs; ``starts`` are as in :func:`search`."""
-        measure = self._measure(lambda id, exponent: Point(id, id, None, exponent))
-        return search(ids, measure, starts)
+        return search(ids, self.trials().measure, starts)
+
+    def vocabularies(self) -> dict[str, Tuned]:
+        """Tune the learning rate of each BPE size that the text supports."""
+        return search(self._supported(), self._sizes().measure)
 
     def jobs_at(self, id: str, exponents: Sequence[int] = START) -> list[Job]:
         """The runs of a rung at some rates of the grid."""
-        return [self._job(Point(id, id, None, e), seed) for e in exponents for seed in SEEDS]
+        return [self.trials().job(id, e, seed) for e in exponents for seed in SEEDS]
 
-    def vocabulary_jobs(self, rung: str = "bpe") -> dict[str, list[Job]]:
+    def vocabulary_jobs(self) -> dict[str, list[Job]]:
         """The runs with which the search of each BPE size begins."""
+        trials = self._sizes()
         return {
-            size: [self._job(Point(size, rung, size, e), seed) for e in START for seed in SEEDS]
-            for size in self._supported(rung)
+            size: [trials.job(size, e, seed) for e in START for seed in SEEDS]
+            for size in self._supported()
         }
 
     def design_hash(self, id: str) -> str:
         """Stands for all of a rung's search but the rates: design, budget, text, machine, seed."""
-        return self._config(Point(id, id, None, 0), BASE, SEEDS[0]).hash
+        return self.trials().resolved(id, BASE, SEEDS[0]).hash
 
-    def around_the_rule(self, ids: Sequence[str]) -> dict[str, Tuned]:
-        """Measure rungs at the rate that the written rule gives at this budget, its half and twice.
+    def trials(self) -> Trials:
+        """Runs of rungs, by id."""
+        return self._trials(self._config)
 
-        The rule holds for a rung if the middle one is the best.
-        """
-        places = {id: self._rule_exponent(id) for id in ids}
-        measure = self._measure(lambda id, exponent: Point(id, id, None, exponent))
-        losses = measure([(id, e + step) for id, e in places.items() for step in (-1, 0, 1)])
-        return {
-            id: conclude({e + step: losses[id, e + step] for step in (-1, 0, 1)})
-            for id, e in places.items()
-        }
+    def _sizes(self) -> Trials:
+        """Runs of the rung ``bpe`` with another size, by the tokenizer's name."""
+        return self._trials(lambda size, lr, seed: self._config("bpe", lr, seed, size))
 
-    def _rule_exponent(self, id: str) -> float:
-        size = self.budget.bytes_of(KNOWN[id].group)
-        return math.log2(learning_rate_for(id, size, self.where.rates) / BASE)
+    def _trials(self, config: Callable[[str, float, int], RunConfig]) -> Trials:
+        return Trials(config, SEEDS, self.where, self.workers, self.speed, self.console)
 
-    def vocabularies(self, rung: str = "bpe") -> dict[str, Tuned]:
-        """Tune the learning rate of each BPE size that the text supports, in one rung's design."""
-        point = lambda size, exponent: Point(size, rung, size, exponent)
-        return search(self._supported(rung), self._measure(point))
-
-    def _supported(self, rung: str) -> list[str]:
-        base = apply(design(rung), self.budget, KNOWN[rung].group).data.but(**self.where.text)
+    def _supported(self) -> list[str]:
+        base = apply(design("bpe"), self.budget, KNOWN["bpe"].group).data.but(**self.where.text)
         answers = (
             supported_tokenizer(base.but(tokenizer=size), self.where.cache) for size in VOCABULARIES
         )
         return list(dict.fromkeys(name for name, _ in answers))
 
-    def _measure(
-        self, point: Callable[[str, float], Point]
-    ) -> Callable[[list[tuple[str, float]]], dict[tuple[str, float], float]]:
-        """The measurement that :func:`~mytnano.ladder.tune.search` asks for."""
-        return lambda wanted: self._train([point(label, exponent) for label, exponent in wanted])
-
-    def _train(self, points: list[Point]) -> dict[tuple[str, float], float]:
-        """(label, exponent) -> mean validation BPB over the tuning seeds, infinite if diverged."""
-        jobs = {(point, seed): self._job(point, seed) for point in points for seed in SEEDS}
-        groups = [[job] for job in jobs.values()]
-        with progress_display(groups, max(1, self.workers), self.console) as show:
-            summary = run_jobs(groups, work, self.workers, 1, show)
-        if summary.failed:
-            raise UserError(f"{summary.failed[0].sentence}; without it nothing can be chosen")
-        losses: dict[tuple[str, float], list[float]] = {}
-        for (point, _), job in jobs.items():
-            bpb = summary.results[job.name]["validation_bpb"]
-            key = (point.label, point.exponent)
-            losses.setdefault(key, []).append(math.inf if bpb is None else bpb)
-        return {key: sum(values) / len(values) for key, values in losses.items()}
-
-    def _job(self, point: Point, seed: int) -> Job:
-        lr = grid_rate(point.exponent)
-        name = f"{point.label.replace(':', '-')}-lr{lr:g}-s{seed}"
-        config = self._config(point, lr, seed)
-        labels = {"rung": point.label, "group": GROUP}
-        return labelled_job(name, config, self.where, self.speed, labels)
-
-    def _config(self, point: Point, lr: float, seed: int) -> RunConfig:
-        config = design(point.rung).but(optim={"lr": lr}, train={"seed": seed})
-        rung = KNOWN[point.rung]
-        if point.tokenizer:
-            config = config.but(data={"tokenizer": point.tokenizer})
+    def _config(self, id: str, lr: float, seed: int, tokenizer: str = "") -> RunConfig:
+        config = design(id).but(optim={"lr": lr}, train={"seed": seed})
+        rung = KNOWN[id]
+        if tokenizer:
+            config = config.but(data={"tokenizer": tokenizer})
         else:
             config = with_best_bpe(config, rung, self.where)
-        config = placed(config, self.budget, rung, self.where)
-        return config.but(train={"score_test": False})
+        return placed(config, self.budget, rung, self.where)
 
 
 def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The runs behind a search for learning rates that is not of rungs: each design, rate and seed."""
+"""The runs behind a search for learning rates: each design, rate and seed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from rich.console import Console
 from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.ladder.cells import Where, labelled_job, work
-from mytnano.ladder.sweep import GROUP
+from mytnano.ladder.fleets import run_jobs
 from mytnano.ladder.tune import grid_rate
 from mytnano.runs.jobs import Job
 from mytnano.runs.progress import progress_display
-from mytnano.runs.runner import run_jobs
+
+GROUP = "sweep"
+"""Group of the runs of sweeps, which are not rows of a ladder."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Trials:
         config: (design, rate, seed) -> the resolved run.
         seeds: of each rate; no run that is published may have them, as a choice made on a seed
             flatters that seed.
-        where, workers: as in :class:`~mytnano.ladder.sweep.Sweep`, and ``speed`` too.
+        where: text, machine and output folder.
+        workers: processes.
+        speed: the machine's tokens/s on :data:`~mytnano.training.precision.PROBE`.
         group: of the runs.
     """
 
@@ -38,7 +42,7 @@ class Trials:
     console: Console
     group: str = GROUP
 
-    def measure(self, wanted: Sequence[tuple[str, int]]) -> dict[tuple[str, int], float]:
+    def measure(self, wanted: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
         """(design, exponent) -> mean validation BPB over the seeds, infinite if one diverged."""
         jobs = {(*point, seed): self.job(*point, seed) for point in wanted for seed in self.seeds}
         results = trained(
@@ -47,16 +51,21 @@ class Trials:
         scores = {key: results[job.name]["validation_bpb"] for key, job in jobs.items()}
         return {point: mean([scores[*point, seed] for seed in self.seeds]) for point in wanted}
 
-    def job(self, name: str, exponent: int, seed: int) -> Job:
-        """The run of a design at a rate of the grid; its test text stays unread."""
+    def job(self, name: str, exponent: float, seed: int) -> Job:
+        """The run of a design at a rate of the grid, or between two."""
         lr = grid_rate(exponent)
-        config = self.config(name, lr, seed).but(train={"score_test": False})
         labels = {"rung": name, "group": self.group}
-        return labelled_job(f"{name}-lr{lr:g}-s{seed}", config, self.where, self.speed, labels)
+        config = self.resolved(name, lr, seed)
+        named = f"{name.replace(':', '-')}-lr{lr:g}-s{seed}"
+        return labelled_job(named, config, self.where, self.speed, labels)
+
+    def resolved(self, name: str, lr: float, seed: int) -> RunConfig:
+        """The config of a run; its test text stays unread."""
+        return self.config(name, lr, seed).but(train={"score_test": False})
 
 
 def mean(scores: Sequence[float | None]) -> float:
-    """Of scores; infinite if a run has none, as it diverged."""
+    """The mean score; infinite if a run has none, as it diverged."""
     return sum(math.inf if bpb is None else bpb for bpb in scores) / len(scores)
 
 

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mytnano.words import rounded
+
 BASE = 1e-3
 START = (1, 2, 3)
 """Exponents tried first: rates 2e-3, 4e-3, 8e-3."""
@@ -53,7 +55,7 @@ def rate(exponent: float) -> float:
 
 def grid_rate(exponent: float) -> float:
     """The same as it is trained with and written: to three digits."""
-    return float(f"{rate(exponent):.3g}")
+    return rounded(rate(exponent))
 
 
 def around(lr: float) -> list[int]:
@@ -94,7 +96,7 @@ def conclude(losses: Mapping[float, float]) -> Tuned:
         shift = (left - right) / (4 * curvature) if curvature > 0 else 0.0
     points = [(rate(e), losses[e]) for e in sorted(losses)]
     interior = best - 1 in losses and best + 1 in losses
-    return Tuned(float(f"{rate(best) * 2**shift:.3g}"), flat, interior, points, curvature)
+    return Tuned(rounded(rate(best) * 2**shift), flat, interior, points, curvature)
 
 
 def search(

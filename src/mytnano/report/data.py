@@ -8,30 +8,41 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mytnano.designs.rungs import KNOWN, Rung
 from mytnano.errors import UserError
-from mytnano.run_files import CONFIG, METRICS, RESULT, RUNS
+from mytnano.run_files import (
+    ATTENTION,
+    BASELINES,
+    CONFIG,
+    DECODE,
+    GROUP_RATES,
+    MADE,
+    METRICS,
+    RESULT,
+    RESULTS,
+    RUNS,
+    origin,
+)
 
-RESULTS = "results.json"
-BASELINES = "baselines.json"
-ATTENTION = "attention.json"
-GROUP_RATES = "group_rates.json"
-DECODE = "decode.json"
 HEALTHY = "healthy"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its row of ``results.json`` and the files of its folder (empty if unreadable)."""
+    """One run: its row of ``results.json`` and the files of its folder (empty if unreadable).
+
+    ``made`` has the conditions of this run: hardware, versions, commit, date.
+    """
 
     row: dict[str, Any]
     result: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -86,7 +97,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report is made of; ``without_folder`` counts runs without files."""
+    """Everything that the report is made of.
+
+    ``environment`` has the conditions of most runs; ``without_folder`` counts runs without files.
+    """
 
     budget: dict[str, Any]
     corpus: dict[str, Any]
@@ -112,6 +126,11 @@ class Results:
         rows = self.baselines.get(fitted) or []
         return next((row.get("bpb") for row in rows if row["name"] == name), None)
 
+    def exceptions(self, arm: Arm) -> list[dict[str, Any]]:
+        """The conditions of the arm's runs that most runs were not made in."""
+        usual = origin(self.environment)
+        return [run.made for run in arm.runs if origin(run.made) != usual]
+
 
 def load_results(folder: Path) -> Results:
     """Read an output folder.
@@ -131,13 +150,16 @@ def load_results(folder: Path) -> Results:
         ) from None
     arms: dict[str, Arm] = {}
     gone = sum(not _folder_of(folder, row).is_dir() for row in rows)
-    for row in rows:
+    last = results.get("environment") or {}  # of the last command
+    made = [last | (row.get(MADE) or {}) for row in rows]
+    for row, conditions in zip(rows, made, strict=True):
         arm = arms.setdefault(row["rung"], Arm(rung_of(row["rung"]), []))
-        arm.runs.append(_read_run(folder, row))
+        arm.runs.append(replace(_read_run(folder, row), made=conditions))
+    usual = Counter(map(origin, made)).most_common(1)
     return Results(
         budget=results.get("budget") or {},
         corpus=results.get("corpus") or {},
-        environment=results.get("environment") or {},
+        environment=next((each for each in made if usual and origin(each) == usual[0][0]), last),
         comparable=bool(results.get("comparable", True)),
         arms=arms,
         baselines=_kept(folder / BASELINES) or {},

@@ -22,7 +22,8 @@ from mytnano.designs.groups import WIDER_GROUPS
 from mytnano.designs.rungs import KNOWN, RUNGS, Rung
 from mytnano.errors import UserError
 from mytnano.report import compare
-from mytnano.report.data import RESULTS, Arm, Results, load_results
+from mytnano.report.data import Arm, Results, load_results
+from mytnano.run_files import RESULTS
 
 PACKAGE = "mytnano"
 CODE_OF_SETTING = {

@@ -9,14 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mytnano.errors import UserError
+from mytnano.errors import UserError, brief
 from mytnano.files import atomic_write_text, disk_full
 from mytnano.run_files import ERROR
 from mytnano.runs.store import RunFolder
 from mytnano.training.care import Progress
-
-STOPPED = "stopped; the same command continues"
-"""What a command says when Ctrl-C ends it, with exit code 130."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Refused:
-    """A job met something that the user must mend; it ends the command."""
+    """A job met something that the user must fix; it ends the command."""
 
     sentence: str
 
@@ -149,9 +146,7 @@ def failure(job: Job, error: BaseException) -> Failed | Refused:
         atomic_write_text(path, text)
     except UserError as unwritable:
         return Refused(str(unwritable))
-    lines = str(error).strip().splitlines() or ["no message"]
-    kind = type(error).__name__
-    return Failed(job, f"{job.name} failed ({kind}: {lines[0]}); the traceback is in {path}")
+    return Failed(job, f"{job.name} failed ({brief(error)}); the traceback is in {path}")
 
 
 @dataclass

@@ -19,7 +19,9 @@ from mytnano.runs.jobs import Event, Failed, Finished, Job, Note, Started, Told
 from mytnano.training.care import Progress
 from mytnano.words import duration
 
-_PLAIN_SECONDS = 15.0
+PLAIN_SECONDS = 15.0
+"""Between two lines of progress where the terminal cannot redraw them."""
+
 _REDRAWS_PER_SECOND = 2  # a redraw takes time from the cores that train
 
 
@@ -185,7 +187,7 @@ class PlainDisplay(Display):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         now = self.tracker.elapsed
-        if isinstance(event, Told) and now - self._last >= _PLAIN_SECONDS:
+        if isinstance(event, Told) and now - self._last >= PLAIN_SECONDS:
             self._last = now
             running = "; ".join(
                 f"{active.job.name} {_progress_words(active.progress)}"

@@ -53,7 +53,7 @@ def run_jobs(
         raises is failed; the others go on in both cases.
 
     Raises:
-        UserError: a job met something that the user must mend; the other workers are stopped.
+        UserError: a job met something that the user must fix; the other workers are stopped.
         KeyboardInterrupt: Ctrl-C, after the workers are stopped. What was finished stays.
         RuntimeError: the job function cannot be loaded in a worker.
     """

@@ -24,7 +24,7 @@ def carry_out_together(
     failed, with the traceback in each one's ``error.txt``; those that it had finished stay.
 
     Raises:
-        UserError: something that the user must mend, a full disk among it.
+        UserError: something that the user must fix, a full disk among it.
     """
     begun = time.monotonic()
     done: dict[str, Finished | Failed] = {}
