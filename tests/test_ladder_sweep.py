@@ -3,13 +3,14 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from check_rates import around_the_rule
 from ladder_toys import write_text
 from rich.console import Console
 
-from mytnano.config import DataConfig
+from mytnano.config import BF16_SEMANTICS, DataConfig, semantics
 from mytnano.designs.budgets import BUDGETS
 from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import CORE, KNOWN
@@ -111,7 +112,7 @@ def test_what_is_tuned_is_announced(sweep):
 def test_a_sweep_of_another_version_is_refused(sweep, monkeypatch):
     losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
     sweep_into(sweep, [KNOWN["bigram"]], {})
-    monkeypatch.setattr(module, "SEMANTICS", module.SEMANTICS + 1)
+    monkeypatch.setattr(module, "semantics", lambda precision: semantics(precision) + 1)
     with pytest.raises(UserError, match=r"made by another version .*: repeat it with --tune"):
         swept(sweep.where)
 
@@ -179,4 +180,13 @@ def test_a_damaged_sweep_is_refused_with_a_sentence(sweep, monkeypatch, name, co
     path = sweep.where.out / name
     path.unlink() if content is None else path.write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=f"damaged or not whole: delete {FILE} and"):
+        swept(sweep.where)
+
+
+def test_a_sweep_in_bf16_is_of_the_version_of_bf16(sweep, monkeypatch):
+    losses(monkeypatch, lambda job: 2.0 + (job.config[0].optim.lr - 0.004) ** 2)
+    where = replace(sweep.where, precision="bf16")
+    sweep_into(replace(sweep, where=where), [KNOWN["bigram"]], {})
+    assert json.loads((where.out / FILE).read_bytes())["semantics"] == BF16_SEMANTICS
+    with pytest.raises(UserError, match="made by another version"):
         swept(sweep.where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from generator.ladder import COMMANDS, FINAL, FITS, about, absent, published
-from generator.tables import Project, bullets, conditions_of, paragraphs, table
+from generator.tables import Project, bullets, paragraphs, table
 from mytnano import words
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results
@@ -24,11 +24,10 @@ def findings(project: Project) -> str:
         compare.knows_other_text(best) for results in found.values() if (best := _best(results))
     ):
         notes.append(f"Of `mytnano-cl100k`, {compare.OTHER_TEXT}.")
-    environments = [results.environment for results in found.values()]
     return paragraphs(
         table(("", *(f"budget `{name}`" for name in found)), rows),
         " ".join(["Scores are BPB of the test text.", *dict.fromkeys(filter(None, notes))]),
-        conditions_of(environments),
+        *(about(results) for results in found.values()),
     )
 
 

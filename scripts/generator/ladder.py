@@ -60,8 +60,9 @@ def _exceptions(results: Results) -> str:
     """Which rungs were made in other conditions than most; nothing if none was."""
     apart: dict[str, list[str]] = {}
     for arm in results.arms.values():
-        for text in dict.fromkeys(conditions(made) for made in results.exceptions(arm)):
-            apart.setdefault(text, []).append(f"`{arm.rung.id}`")
+        for seed, made in results.exceptions(arm):
+            name = f"`{arm.rung.id}`" + (f" ({seed})" if seed else "")
+            apart.setdefault(conditions(made), []).append(name)
     return "".join(
         f" Except {words.listed(ids)}: {text[0].lower()}{text[1:]}" for text, ids in apart.items()
     )

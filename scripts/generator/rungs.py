@@ -75,7 +75,8 @@ def _measured(results: Results, arm: Arm, budget: str) -> str:
         ]
         text += f" Minus `{arm.rung.parent}`, seed by seed: {', '.join(signs)}."
     others = results.exceptions(arm)
-    return " ".join([text, *dict.fromkeys(map(conditions, others))])
+    told = (f"{seed}: {conditions(made)}".removeprefix(": ") for seed, made in others)
+    return " ".join([text, *dict.fromkeys(told)])
 
 
 def long(project: Project) -> str:

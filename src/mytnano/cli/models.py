@@ -92,6 +92,11 @@ def train(
     )
     folder = out or default_folder(request.name, corpus, "train")
     if plan:
+        if under_torchrun():
+            raise UserError(
+                "train --plan is of one process: leave torchrun out; mytnano plan says what many "
+                "devices need"
+            )
         show_plan(request, folder, Console())
         return
     ways = Ways(split_names(log or []), checkpoint_minutes)

@@ -19,11 +19,11 @@ from mytnano.kept import read_kept, write_kept
 from mytnano.lab.plan import Plan
 from mytnano.ladder.cells import Where
 from mytnano.ladder.fleets import choose_fleet, first_alone
+from mytnano.run_files import PLAN
 from mytnano.runs.store import run_folders
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision
 
-PLAN = "plan.json"
 MACHINE = "machine.json"
 ANSWER = "answer.json"
 ENVIRONMENTS = "environments"

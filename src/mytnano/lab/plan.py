@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mytnano.config import SEMANTICS, RunConfig
+from mytnano.config import RunConfig, semantics
 from mytnano.designs.baselines import starting_design
 from mytnano.designs.rungs import config_difference
 from mytnano.errors import UserError
@@ -101,7 +101,7 @@ class Plan:
     def content(self) -> dict[str, Any]:
         """All that decides the answer, as plain values."""
         return {
-            "semantics": SEMANTICS,
+            "semantics": semantics(self.baseline.config.train.precision),
             "spec": self.spec.model_dump(),
             "arms": {arm.name: arm.config.model_dump() for arm in self.every},
         } | ({"scales": {k: v.content for k, v in self.scales.items()}} if self.scales else {})

@@ -13,6 +13,7 @@ from rich.console import Console
 from mytnano.config import DataConfig, RunConfig
 from mytnano.errors import UserError
 from mytnano.files import MANIFEST, atomic_write_json, atomic_write_text
+from mytnano.kept import read_kept
 from mytnano.lab.answer import Answer, Sized, answer, unfit_seeds, write_results
 from mytnano.lab.cells import Results, Runner, each_with, runner_at
 from mytnano.lab.curve import FACTORS, SEEDS, at, measure_curve
@@ -39,7 +40,7 @@ from mytnano.lab.tuning import Rate
 from mytnano.ladder.cells import Where
 from mytnano.ladder.estimate import run_seconds
 from mytnano.ladder.fleets import check_fleet
-from mytnano.run_files import CONFIG
+from mytnano.run_files import CONFIG, PLAN
 from mytnano.runs.lock import folder_lock
 from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
@@ -140,7 +141,9 @@ def _runner(
 def _show(plan: Plan, runner: Runner, say: Say) -> None:
     print_plan(plan, runner.where.train_bytes, runner.console)
     most = "at most" if runner.where.fleet else "about"  # runs of a fleet are counted one by one
-    count, done = _finished(runner)
+    kept = read_kept(runner.where.out / PLAN) or {}
+    # The folder may hold the runs of another question, which the run itself refuses.
+    count, done = _finished(runner) if kept.get("hash") == plan.hash else (0, 0.0)
     left = max(0.0, longest(plan, runner) - done)
     beside = f", beside the {count} runs that are finished" if count else ""
     say(f"{most} {duration(left)} on this machine if every seed is needed{beside}")

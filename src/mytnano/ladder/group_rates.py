@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mytnano.config import SEMANTICS
+from mytnano.config import semantics
 from mytnano.designs.groups import WIDER_GROUPS, rate_of
 from mytnano.designs.rates import learning_rate_for
 from mytnano.designs.rungs import KNOWN, Rung
@@ -50,7 +50,8 @@ def known_rates(sweep: Sweep, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     try:
         found = json.loads((sweep.where.out / GROUP_RATES).read_bytes())
         entries = found["rungs"]
-        if (found["semantics"], found["train_bytes"]) != (SEMANTICS, sweep.budget.train_bytes):
+        version = semantics(sweep.where.precision)
+        if (found["semantics"], found["train_bytes"]) != (version, sweep.budget.train_bytes):
             return {}
         return {
             id: entries[id]

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mytnano.config import SEMANTICS, RunConfig
+from mytnano.config import RunConfig, semantics
 from mytnano.designs.budgets import WHOLE_TEXT, Budget, apply
 from mytnano.designs.rates import FILE, learning_rate_for
 from mytnano.designs.rungs import BEST_BPE, CORE, KNOWN, ROOT, Rung, design
@@ -98,7 +98,7 @@ class Sweep:
 def as_json(tuned: dict[str, Tuned], sweep: Sweep, environment: dict) -> dict[str, Any]:
     """The content of a sweep file."""
     return {
-        "semantics": SEMANTICS,
+        "semantics": semantics(sweep.where.precision),
         "train_bytes": sweep.budget.train_bytes,
         "corpus": sweep.where.data.corpus,
         "seeds": list(SEEDS),
@@ -226,10 +226,10 @@ def _read(where: Where) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
     alone = rates.get("best_bpe", "") is None  # no size mattered; earlier files do not say
     sizes = None if alone else json.loads(paths[1].read_bytes())
     for each in filter(None, (rates, sizes)):
-        if each["semantics"] != SEMANTICS:
+        if each["semantics"] != (now := semantics(where.precision)):
             raise UserError(
                 f"the sweep in {where.out} was made by another version (SEMANTICS "
-                f"{each['semantics']}, now {SEMANTICS}): repeat it with --tune, or choose another "
+                f"{each['semantics']}, now {now}): repeat it with --tune, or choose another "
                 "--out folder"
             )
     _check(rates, sizes)

@@ -64,13 +64,14 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
 
-def groups_fused(x: Tensor, mask: Tensor) -> bool:
+def groups_fused(x: Tensor, mask: Tensor, head_size: int) -> bool:
     """Whether :func:`fused_attention` of such states takes key/value heads as they are.
 
     Of PyTorch's kernels FlashAttention alone does; in fp32, or with more than a causal mask, fewer
-    heads would mean the whole T x T matrix.
+    heads would mean the whole T x T matrix. It trains heads up to 128 on every GPU that has it.
     """
-    return x.device.type == "cuda" and x.dtype != torch.float32 and mask.ndim == 2
+    fast = x.device.type == "cuda" and x.dtype != torch.float32
+    return fast and mask.ndim == 2 and head_size <= 128
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Attention(nn.Module):
             y = grouped_attention(q, *cache.extend(self, k, v), tables.mask)  # (B, H, T, K)
         else:
             attend = fused_attention if self.flash else explicit_attention
-            grouped = self.flash and self.may_group and groups_fused(x, tables.mask)
+            grouped = self.flash and self.may_group and groups_fused(x, tables.mask, self.head_size)
             q, k, v = self.project(x, tables, repeated=not grouped)
             y = attend(q, k, v, tables.mask)  # (B, H, T, K)
         return self.output(y.transpose(1, 2).flatten(2))  # (B, T, D)

@@ -126,10 +126,16 @@ class Results:
         rows = self.baselines.get(fitted) or []
         return next((row.get("bpb") for row in rows if row["name"] == name), None)
 
-    def exceptions(self, arm: Arm) -> list[dict[str, Any]]:
-        """The conditions of the arm's runs that most runs were not made in."""
+    def exceptions(self, arm: Arm) -> list[tuple[str, dict[str, Any]]]:
+        """Which of the arm's runs were made in other conditions than most, and in which.
+
+        One entry without words where all of the arm's runs share them, else one a run: ``seed 2``.
+        """
         usual = origin(self.environment)
-        return [run.made for run in arm.runs if origin(run.made) != usual]
+        apart = [run for run in arm.runs if origin(run.made) != usual]
+        if len(apart) == len(arm.runs) and len({origin(run.made) for run in apart}) == 1:
+            return [("", apart[0].made)]
+        return [(f"seed {run.seed}", run.made) for run in apart]
 
 
 def load_results(folder: Path) -> Results:

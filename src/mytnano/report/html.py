@@ -128,7 +128,7 @@ def page(results: Results) -> dict[str, Any]:
         "best": best,
         "cost": cost(results, core, best),
         "standing": standing(results, best, "budget"),
-        "exceptions": [(arm, made[0]) for arm in arms if (made := results.exceptions(arm))],
+        "exceptions": [(arm, *each) for arm in arms for each in results.exceptions(arm)],
         "left_out": [arm for arm in core if not arm.healthy],
         "runs": sum(len(arm.runs) for arm in arms),
         "passes": times_of_text(results, results.budget.get("train_bytes")),

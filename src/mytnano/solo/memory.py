@@ -51,13 +51,16 @@ def evened(windows: int, share: int) -> int:
     return dividing if 2 * dividing >= windows else -(-share // -(-share // windows))
 
 
-def check_memory(config: RunConfig, ranks: int, free: int, sharded: bool = False) -> None:
+def check_memory(
+    config: RunConfig, ranks: int, free: int, sharded: bool = False, begun: bool = False
+) -> None:
     """Refuse a run of which not even the tensors of one step fit.
 
     Args:
         config: resolved, with its batch.
         free: bytes of each rank.
         sharded: as in :func:`~mytnano.planning.memory.training_memory`.
+        begun: the run goes on, perhaps on fewer ranks.
 
     Raises:
         UserError: they are predicted to take more.
@@ -72,11 +75,13 @@ def check_memory(config: RunConfig, ranks: int, free: int, sharded: bool = False
     windows = micro_windows(config, max(1, train.batch_windows // ranks))
     ways = [f"micro_windows={windows // 2}"] if windows > 1 else []
     ways += [] if train.recompute else ["recompute=true"]
+    advice = f"give {', '.join([*ways, 'a smaller model'])} or more ranks"
+    if begun:  # its settings are those of its plan
+        advice = "go on with more ranks, or choose another --out"
     each = f" on each of {ranks} ranks" if ranks > 1 else ""
     raise UserError(
         f"a step of this run is predicted to take {needed / 2**30:.1f} GiB{each}, and "
-        f"{free / 2**30:.1f} GiB are free here ({train.device}): give "
-        f"{', '.join([*ways, 'a smaller model'])} or more ranks"
+        f"{free / 2**30:.1f} GiB are free here ({train.device}): {advice}"
     )
 
 

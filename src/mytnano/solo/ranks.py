@@ -135,7 +135,7 @@ class Together:
         else:  # perhaps with fewer ranks than before
             check_device(plan.config, self.folder)
             free = free_for_each(plan.config.train.device, world.local_size)
-            check_memory(plan.config, world.size, free, sharded=True)
+            check_memory(plan.config, world.size, free, sharded=True, begun=True)
         prepare(plan.config.data, self.folder / CACHE)  # so that others find it read
         return plan, None
 
