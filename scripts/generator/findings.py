@@ -37,10 +37,17 @@ def standing(project: Project, budget: str) -> str:
     final = _final(results) if results else None
     if results is None or final is None:
         return absent(budget)
-    parameters = f"{(final.mean('params') or 0) / 1e6:.1f} M parameters"
-    lines = [f"`{FINAL}`, {parameters}: {words.number(final.mean())} BPB, {_seeds(final)}."]
-    lines += [_standing(results, final, fit) for fit in ("budget", "full")]
+    lines = [_size(final), *(_standing(results, final, fit) for fit in ("budget", "full"))]
+    for arm in results.group("long"):  # has seen the whole split, and that several times
+        if arm.healthy:
+            lines += [_size(arm), _standing(results, arm, "full")]
     return paragraphs(bullets(line for line in lines if line), about(results))
+
+
+def _size(arm: Arm) -> str:
+    parameters = f"{(arm.mean('params') or 0) / 1e6:.1f} M parameters"
+    text = f"{(arm.mean('train_bytes') or 0) / 2**20:.3g} MiB of text, repeats counted"
+    return f"`{arm.rung.id}`, {parameters}, {text}: {words.number(arm.mean())} BPB, {_seeds(arm)}."
 
 
 def _final(results: Results) -> Arm | None:

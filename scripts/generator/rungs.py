@@ -14,7 +14,7 @@ from mytnano.report.explain import code_of
 
 HOW_TO_READ_LONG = (
     "How to read it: Beside the compressors and the 5-gram. It is larger than the other rungs, "
-    "sees more text and has a longer window, so it is compared with no rung."
+    "sees more text and has a longer window, so what it gains is not the gain of a design."
 )
 
 
@@ -75,7 +75,8 @@ def _measured(results: Results, arm: Arm, budget: str) -> str:
         ]
         text += f" Minus `{arm.rung.parent}`, seed by seed: {', '.join(signs)}."
     others = results.exceptions(arm)
-    told = (f"{seed}: {conditions(made)}".removeprefix(": ") for seed, made in others)
+    told = [(seed, conditions(made)) for seed, made in others]
+    told = [f"{seed.capitalize()} {t[0].lower()}{t[1:]}" if seed else t for seed, t in told]
     return " ".join([text, *dict.fromkeys(told)])
 
 

@@ -261,7 +261,7 @@ LONG = [
             train={"batch_windows": 16},
             optim={"lr": 3e-3},
         ),
-        "The final design with twenty minutes to learn, to stand against xz and the 5-gram.",
+        "The final design, larger and with more text, to stand against xz and the 5-gram.",
         "Kaplan et al. 2020; Hoffmann et al. 2022",
         group="long",
     ),
