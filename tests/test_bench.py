@@ -13,6 +13,7 @@ from mytnano.bench import compare, lanes, steps
 from mytnano.bench.compare import find_nanogpt, find_shape, ratio, run_bench, summary, table
 from mytnano.bench.lanes import Lane, race
 from mytnano.bench.shapes import SHAPES, Contestant, Shape, contestants, model_config
+from mytnano.cli.bench import bench
 from mytnano.errors import UserError
 from mytnano.model.transformer import Transformer
 from mytnano.training.engine import Engine
@@ -194,3 +195,8 @@ def test_bad_input_is_one_sentence(tmp_path):
 
 def test_a_checkout_may_be_a_folder_or_the_file(checkout):
     assert find_nanogpt(checkout) == find_nanogpt(checkout / "model.py") == checkout / "model.py"
+
+
+def test_two_races_at_a_time_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--tokenizers and --decode are different races"):
+        bench(tokenizers=True, decode=tmp_path)

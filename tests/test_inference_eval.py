@@ -170,6 +170,16 @@ def test_results_are_on_the_disk_before_anything_is_shown(run, tmp_path, monkeyp
     assert json.loads(text.read_text())["documents"] and json.loads(pairs.read_text())["shares"]
 
 
+def test_a_score_is_shown_though_its_file_cannot_be_written(run, tmp_path, capsys):
+    write_pairs(run, tmp_path)
+    (tmp_path / "a.txt").write_text("We the people.\n")
+    for what in (("--text", tmp_path / "a.txt"), ("--pairs", tmp_path)):
+        nowhere = tmp_path / "a.txt" / "scores.json"
+        code, out, said = command(capsys, "eval", run.folder, *what, "--json", nowhere)
+        assert code == 2 and ("bits per byte" in out or "50.0%" in out)
+        assert "written to" not in out and "scores.json" in said
+
+
 def test_eval_of_pairs_in_the_terminal(run, tmp_path, capsys):
     write_pairs(run, tmp_path)
     code, out, _ = command(

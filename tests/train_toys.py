@@ -4,6 +4,7 @@ As a program: ``OUT TEXT KILLS`` kills the command with -9 so many times at rand
 lets it end. It forks, so that the libraries are imported once.
 """
 
+import io
 import os
 import random
 import signal
@@ -11,13 +12,18 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from model_toys import words
 from rich.console import Console
 
+from mytnano import cli
 from mytnano.config import DataConfig
 from mytnano.designs.settings import assignments
+from mytnano.solo import run as solo
 from mytnano.solo.plan import Request
 from mytnano.solo.run import Ways, train_one
+from mytnano.training import loop
+from mytnano.training.peak import Peak
 
 STEPS = 60
 SMALL = [
@@ -25,6 +31,27 @@ SMALL = [
     "window_bytes=64", "batch_windows=4", "evaluations=4", "validation_bytes=2000",
     "curve_bytes=1000", "test_bytes=2000",
 ]  # fmt: skip
+
+
+def finished_run(path: Path, out: Path) -> tuple[Path, str]:
+    """The folder of one run, and what was printed."""
+    said = io.StringIO()
+    made(toy_request(path, "optimizer=muon"), out, Console(file=said, width=400))
+    return out, said.getvalue()
+
+
+def hurry(monkeypatch) -> None:
+    """No peak is measured, and samples are short."""
+    monkeypatch.setattr(solo, "peak", lambda device, precision: Peak(1e11, "measured"))
+    monkeypatch.setattr(loop, "SAMPLE_TOKENS", 4)
+
+
+def command(monkeypatch, *words) -> int:
+    """The exit code of ``mytnano train`` with these words."""
+    monkeypatch.setattr(sys, "argv", ["mytnano", "train", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code or 0
 
 
 def text_file(folder: Path) -> Path:

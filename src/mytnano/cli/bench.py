@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mytnano.cli.shared import split_names
+from mytnano.errors import UserError
 
 
 def bench(
@@ -62,6 +63,10 @@ def bench(
     from mytnano.bench.quality import run_quality_bench
     from mytnano.bench.tokenizer_speed import run_tokenizer_bench
 
+    modes = {"--tokenizers": tokenizers, "--quality": quality, "--decode": decode, "--fleet": fleet}
+    chosen = [name for name, given in modes.items() if given]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} are different races: give one of them")
     if tokenizers:
         run_tokenizer_bench(rounds, out or Path("out/bench-tokenizers.json"))
         return

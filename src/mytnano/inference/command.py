@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,6 +20,7 @@ from mytnano.inference.documents import (
     FEWEST,
     LEVEL,
     Evaluation,
+    Texts,
     as_json,
     evaluate,
     read_texts,
@@ -25,7 +28,7 @@ from mytnano.inference.documents import (
 from mytnano.inference.generate import Sampling, Speaker, generate, start
 from mytnano.inference.load import LoadedRun, load_run
 from mytnano.inference.pairs import LEVEL as PAIRS_LEVEL
-from mytnano.inference.pairs import advantages, grouping, read_pairs, shares
+from mytnano.inference.pairs import Share, advantages, grouping, read_pairs, shares
 from mytnano.inference.unfinished import load_unfinished
 from mytnano.model.cache import why_no_cache
 from mytnano.terminal import plain, tell
@@ -173,8 +176,13 @@ def eval_text(
     for note in texts.notes:
         tell(console, note)
     found = evaluate(run, texts.documents)
-    if json is not None:
-        atomic_write_json(json, as_json(run, texts, found, per_token), indent=None)
+    value = as_json(run, texts, found, per_token) if json is not None else None
+    with written_first(json, value, console, indent=None):
+        show_scores(run, texts, found, console)
+
+
+def show_scores(run: LoadedRun, texts: Texts, found: Evaluation, console: Console) -> None:
+    """Print totals and the extremes."""
     score = found.score
     many = "" if len(texts.documents) == 1 else "s"
     tell(
@@ -186,8 +194,28 @@ def eval_text(
     )
     if len(texts.documents) > 1:
         console.print(extremes(texts.documents, found))
-    if json is not None:
-        tell(console, f"written to {json}")
+
+
+@contextlib.contextmanager
+def written_first(
+    path: Path | None, value: Any, console: Console, indent: int | None = 2
+) -> Iterator[None]:
+    """Write a result before the block shows it: neither a broken pipe nor a full disk loses both.
+
+    Raises:
+        UserError: after the block, if the place cannot be written.
+    """
+    failure = None
+    try:
+        if path is not None:
+            atomic_write_json(path, value, indent=indent)
+    except UserError as error:
+        failure = error
+    yield
+    if failure is not None:
+        raise failure
+    if path is not None:
+        tell(console, f"written to {path}")
 
 
 def interval_words(found: Evaluation) -> str:
@@ -241,16 +269,20 @@ def eval_pairs(
         tell(console, run.caveat)
     advantage = advantages(run, read)
     found = shares(read, advantage, field)
-    if json is not None:
-        value = {
-            "run": run.name,
-            "config_hash": run.hash,
-            "grouped_by": field,
-            "interval_level": PAIRS_LEVEL,
-            "shares": [{**asdict(row), "share": row.share} for row in found],
-            "advantage_nats": advantage.tolist(),
-        }
-        atomic_write_json(json, value)
+    value = {
+        "run": run.name,
+        "config_hash": run.hash,
+        "grouped_by": field,
+        "interval_level": PAIRS_LEVEL,
+        "shares": [{**asdict(row), "share": row.share} for row in found],
+        "advantage_nats": advantage.tolist(),
+    }
+    with written_first(json, value, console):
+        show_shares(run, found, field, console)
+
+
+def show_shares(run: LoadedRun, found: Sequence[Share], field: str, console: Console) -> None:
+    """Print the share of each phenomenon, the last row being that of all."""
     title = f"{run.name}: good sentence likelier, with {PAIRS_LEVEL:.0%} intervals (Wilson)"
     grid = Table(title=Text(title, style="table.title"), title_justify="left")
     grid.add_column(field)
@@ -263,6 +295,4 @@ def eval_pairs(
         grid.add_row(plain(row.name), f"{row.pairs:,}", *numbers)
     console.print(grid)
     if ties := found[-1].ties:
-        tell(console, f"{ties:,} of {len(read):,} pairs were ties, counted half")
-    if json is not None:
-        tell(console, f"written to {json}")
+        tell(console, f"{ties:,} of {found[-1].pairs:,} pairs were ties, counted half")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from mytnano.config import RunConfig
 from mytnano.distributed.run import Begun, train
 from mytnano.distributed.world import World
 from mytnano.errors import UserError
@@ -103,6 +104,7 @@ class Together:
             self.say(f"{self.folder} is finished already")
             return None
         config = plan.config
+        world.agree(self._too_little_memory(config, world))
         torch.set_num_threads(max(1, plan.threads // world.local_size))
         text = prepare(config.data, self.folder / CACHE)
         # Ctrl-C reaches every rank, and torchrun sends it once more.
@@ -132,12 +134,19 @@ class Together:
             ranks = world.size, world.local_size
             plan = make_plan(self.request, self.folder, self.say, *ranks)
             check_device(plan.config, self.folder)
-        else:  # perhaps with fewer ranks than before
+        else:
             check_device(plan.config, self.folder)
-            free = free_for_each(plan.config.train.device, world.local_size)
-            check_memory(plan.config, world.size, free, sharded=True, begun=True)
         prepare(plan.config.data, self.folder / CACHE)  # so that others find it read
         return plan, None
+
+    def _too_little_memory(self, config: RunConfig, world: World) -> str | None:
+        """Why this rank has no room for its part: its GPU is used, or the ranks are fewer now."""
+        try:
+            free = free_for_each(config.train.device, world.local_size)
+            check_memory(config, world.size, free, sharded=True, begun=True)
+        except UserError as error:
+            return str(error)
+        return None
 
     def out_of_memory(self) -> UserError:
         """The sentence for this rank's GPU; what only the chief would say is said here."""
