@@ -50,7 +50,8 @@ def test_a_race_on_a_cpu(quick, tmp_path, monkeypatch):
         assert row["failure"] is None and len(row["step_seconds"]) == 3
         assert row["tokens_per_second"] > 0 and row["ratio"] > 0
     check = result["shapes"]["T"]["agreement"]
-    assert 0 <= check["largest_difference"] < 1e-5
+    exact = result["environment"]["precision"] == "fp32"
+    assert 0 <= check["largest_difference"] < (1e-5 if exact else 5e-3)
     assert check["last_difference"] < 0.1 * check["seed_sd"]
     assert result["environment"]["device"] == "cpu"
 

@@ -82,7 +82,10 @@ def test_scores_are_those_of_the_weights_on_disk(text, tmp_path, precision):
     result = train(config, text, tmp_path)
     model = Transformer(config.model)
     load_weights(model, tmp_path)
+    exact = score(model, text.test)
+    model = model.bfloat16() if precision == "bf16" else model
     scored = score(model, text.test)
+    assert scored.bits_per_byte == pytest.approx(exact.bits_per_byte, rel=1e-3), "eval's, in fp32"
     assert result["test_bpb"] == pytest.approx(scored.bits_per_byte, rel=1e-6)
     assert result["test_loss"] == pytest.approx(scored.loss, rel=1e-6)
     assert result["test_perplexity"] == pytest.approx(math.exp(scored.loss), rel=1e-5)

@@ -25,9 +25,9 @@ SEMANTICS = 2
 Part of every run's hash, so results of different semantics are never mixed.
 """
 
-BF16_SEMANTICS = 3
+BF16_SEMANTICS = 4
 """The same of runs in bf16, some of whose numbers moved alone: the loss's gradient at the right
-token is computed in fp32, and what is scored is the fp32 weights that are saved."""
+token is computed in fp32, and text is scored in bf16, as it is along the curve."""
 
 
 def semantics(precision: str) -> int:

@@ -43,7 +43,7 @@ HEAP_LIMIT = 32 << 20
 """The C library takes larger blocks from the system and gives them back; smaller ones stay in its
 heap (``M_MMAP_THRESHOLD``'s upper limit in glibc)."""
 
-HEAP_SHARE = 0.45
+HEAP_SHARE = 0.5
 """What glibc's heap takes beyond the tensors in it, as a share of them: holes between tensors that
 come and go. Measured (scripts/memory_plan.py); the tensors alone are predicted much closer."""
 

@@ -16,7 +16,8 @@ TILE = 64
 """Query rows of one tile; on two AVX512-BF16 cores 32, 128 and 256 were slower at T = 128, 256."""
 
 TILED_UP_TO = 512
-"""Longest window tiled on a CPU; beyond it PyTorch's fused kernel is faster, below it slower."""
+"""Longest window tiled on a CPU to train; beyond it PyTorch's fused kernel is faster, below it its
+backward pass is slower."""
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
@@ -42,14 +43,14 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """The same attention without the whole T x T matrix (Dao et al. 2022). Returns (B, H, T, K).
 
-    On a GPU this is PyTorch's FlashAttention. On a CPU short windows go through tiles of queries,
-    which skip the keys of the future (half of the work) and stay in the cache.
+    On a GPU this is PyTorch's FlashAttention. On a CPU short windows that are trained go through
+    tiles of queries, which skip the keys of the future (half of the work) and stay in the cache.
 
     Args:
         q, k, v: (B, H, T, K); where :func:`groups_fused` says so, k and v may have fewer heads.
     """
     T = q.shape[2]
-    if q.device.type == "cpu" and T <= TILED_UP_TO:
+    if q.device.type == "cpu" and T <= TILED_UP_TO and torch.is_grad_enabled():
         tiles = [slice(start, min(start + TILE, T)) for start in range(0, T, TILE)]
         rows = [
             explicit_attention(

@@ -68,7 +68,9 @@ class Attention(nn.Module):
             q, k, v = self.separate(x, tables)
             y = grouped_attention(q, *cache.extend(self, k, v), tables.mask)  # (B, H, T, K)
         else:
-            attend = fused_attention if self.flash else explicit_attention
+            # Where nothing is learned the rung's own kernel would only be slower.
+            fused = self.flash or not torch.is_grad_enabled()
+            attend = fused_attention if fused else explicit_attention
             grouped = self.flash and self.may_group and groups_fused(x, tables.mask, self.head_size)
             q, k, v = self.project(x, tables, repeated=not grouped)
             y = attend(q, k, v, tables.mask)  # (B, H, T, K)

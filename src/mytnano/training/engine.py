@@ -32,6 +32,7 @@ from mytnano.model.init import initialise
 from mytnano.model.loss import head_loss
 from mytnano.model.own import check_unchanged
 from mytnano.model.transformer import Transformer, documents_of
+from mytnano.training import memory
 from mytnano.training.optimizers import LR_SCALE, build_optimizer
 
 MICRO_TOKENS = 4096
@@ -53,6 +54,8 @@ class Engine:
     def __init__(self, config: RunConfig) -> None:
         check_unchanged(config.model)
         check_unchanged(config.optim)
+        if config.train.device == "cpu":
+            memory.keep_freed()
         self.config = config
         model = Transformer(config.model)
         initialise(model, config.train.seed, config.train.salt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -36,10 +37,11 @@ def describe(
     train = config.train
     validation = test = None
     exact = engine.exact_model()  # whose weights are saved
+    scored = exact if train.precision == "fp32" else copy.deepcopy(exact).bfloat16()
     if not history["diverged"]:
-        validation = finite_score(exact, text.validation, train.validation_bytes)
+        validation = finite_score(scored, text.validation, train.validation_bytes)
     if validation and train.score_test:
-        test = finite_score(exact, text.test, train.test_bytes)
+        test = finite_score(scored, text.test, train.test_bytes)
     evidence = gather_evidence(
         config, exact, text, windows, history, steps, validation and validation.bits_per_byte
     )

