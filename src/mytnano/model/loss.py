@@ -150,12 +150,14 @@ def _loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float, softcap: 
     right = targets.clamp_min(0)[:, None]  # (n, 1)
     right_logit = logits32.gather(1, right)  # (n, 1)
     top, normaliser = _exponentiate(logits32)  # (n, 1) each
-    torch.mul(logits32, row_scale / normaliser, out=logits)  # (n, V): softmax
+    likely = logits32.gather(1, right) / normaliser  # (n, 1): probability of the right token
+    logits32.mul_(row_scale / normaliser)  # (n, V): softmax
+    place = torch.arange(len(right), device=right.device), right[:, 0]  # scatter_ visits all of V
     if logits.dtype == torch.float32:
-        logits.scatter_add_(1, right, -row_scale)  # minus one at the right token
+        logits[place] -= row_scale[:, 0]  # minus one at the right token
     else:  # of a likely token bf16 would leave nothing
-        gradient = (logits32.gather(1, right) / normaliser - 1) * row_scale  # (n, 1)
-        logits.scatter_(1, right, gradient.to(logits.dtype))
+        logits.copy_(logits32)
+        logits[place] = ((likely - 1) * row_scale)[:, 0].to(logits.dtype)
     if softcap:
         logits.mul_(slope)
     log_normaliser = normaliser.log() + top  # (n, 1)
