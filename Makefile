@@ -10,7 +10,7 @@ ARGS ?=
 
 install: $(VENV)/.ready ## Create .venv and install pinned versions; every other target does so by itself
 
-ladder: $(VENV)/.ready ## Train and measure every rung at budget quick; print the table, write the report
+ladder: $(VENV)/.ready ## Train and measure the rungs of the log at budget quick; print the table, write the report
 	$(BIN)/mytnano ladder $(ARGS)
 
 test: $(VENV)/.ready-dev lint ## Lint, check the layers, run the tests

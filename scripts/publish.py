@@ -14,7 +14,7 @@
                                                 times
 
 Results that are not comparable, or that were made from a changed tree, are refused, and so is a
-ladder that lacks runs which are published (unless --replace).
+ladder that lacks runs which are published (unless --add keeps them, or --replace drops them).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from mytnano.ladder.decode_speed import GROUP as DECODED
 from mytnano.ladder.results import CSV as ROWS
-from mytnano.ladder.results import with_origins
+from mytnano.ladder.results import united, with_origins, write_csv
 from mytnano.report.data import load_results
 from mytnano.report.html import write_report
 from mytnano.run_files import (
@@ -74,15 +74,18 @@ SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan
 CORPUS = "sotu"
 TIMED = ("make ladder", "make test")
 QUICK = "out/ladder-quick"
+DEPTHS = "ARGS=--rungs depth"
 
 
-def publish(folder: Path, root: Path, replace: bool = False) -> Path:
+def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) -> Path:
     """Copy the result files of an output folder to where its budget's results are published.
 
     Runs that are published already keep the conditions that are published with them.
 
     Args:
         replace: also if the folder lacks runs that are published.
+        add: keep those, as the folder continues what another machine has begun. Their rows are
+            all that is left of them: the report draws their curves no more.
 
     Raises:
         UserError: there are no results, or they must not be published.
@@ -93,13 +96,17 @@ def publish(folder: Path, root: Path, replace: bool = False) -> Path:
     if (target / RESULTS).exists():
         earlier = json.loads((target / RESULTS).read_bytes())
         before = _runs(earlier)
+        if add:
+            results = united(results, earlier)
         if not replace and (lost := before - _runs(results)):
             raise UserError(
                 f"{folder} lacks {len(lost)} of the {len(before)} published runs: continue it, or "
-                "add --replace"
+                "add --add to keep them or --replace to drop them"
             )
-    if (whole := with_origins(results, earlier)) != results:
+    whole = with_origins(results, earlier)
+    if add or whole != results:
         atomic_write_json(folder / RESULTS, whole)
+        write_csv(folder, whole["runs"])
         write_report(folder, force=True)
     return copy(FILES, folder, target)
 
@@ -276,6 +283,7 @@ def measure_fresh(root: Path, words: list[str], note: str = "") -> None:
     try:
         timed = [run_timed(ladder, clone, words)]
         environment = checked(clone / QUICK)["environment"]
+        run_timed(ladder, clone, [*words, DEPTHS])  # of the figure, which `make ladder` leaves out
         publish(clone / QUICK, root)
         timed.append(run_timed(tests, clone, words))
     except UserError as error:
@@ -324,9 +332,11 @@ def parser() -> argparse.ArgumentParser:
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="KIND")
     for verb in ("ladder", "precision", "groups", "answer", "claims", "model"):
         verbs.add_parser(verb).add_argument("folder", type=Path)
-    verbs.choices["ladder"].add_argument(
+    lacking = verbs.choices["ladder"].add_mutually_exclusive_group()
+    lacking.add_argument(
         "--replace", action="store_true", help="also if published runs are not in FOLDER"
     )
+    lacking.add_argument("--add", action="store_true", help="keep published runs that FOLDER lacks")
     verbs.add_parser("scale")
     fresh = verbs.add_parser("fresh")
     fresh.add_argument("words", nargs="*", metavar="NAME=VALUE", help="passed on to make")
@@ -350,7 +360,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         elif given.verb == "scale":
             measure_scale(root)
         elif given.verb == "ladder":
-            publish(given.folder, root, given.replace)
+            publish(given.folder, root, given.replace, given.add)
         else:
             kinds[given.verb](given.folder, root)
     except (UserError, subprocess.CalledProcessError) as error:

@@ -50,6 +50,25 @@ def test_fewer_runs_than_are_published_need_a_word_more(tree, tmp_path, capsys):
     assert published.read_bytes() == (part / "results.json").read_bytes()
 
 
+def test_a_part_is_added_to_what_another_machine_has_published(tree, tmp_path):
+    whole = make_folder(tmp_path / "whole", ("bigram", "mytnano"), extras=False)
+    part = make_folder(tmp_path / "part", ("bigram", "pre-norm"), extras=False)
+    assert publish.main(["ladder", str(whole)], tree) == 0
+    elsewhere = json.loads((part / "results.json").read_text())
+    elsewhere["environment"] |= {"commit": "4567def", "hardware": "another"}
+    for row in elsewhere["runs"]:
+        row["seconds"] += 1
+    atomic_write_json(part / "results.json", elsewhere)
+    assert publish.main(["ladder", str(part), "--add"], tree) == 0
+    folder = tree / "results/ladder/quick"
+    rows = json.loads((folder / "results.json").read_text())["runs"]
+    assert [row["rung"] for row in rows] == [*2 * ["bigram"], *2 * ["pre-norm"], *2 * ["mytnano"]]
+    assert [row.get("made", {}).get("commit") for row in rows] == 4 * [None] + 2 * ["0123abc"]
+    lines = (folder / "results.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [row["rung"] for row in rows]
+    assert "4567def" in (folder / "report.html").read_text()
+
+
 def test_runs_that_were_published_before_keep_their_commit(tree, tmp_path, capsys):
     out = make_folder(tmp_path / "out", ("bigram", "mytnano"), extras=False)
     assert publish.main(["ladder", str(out)], tree) == 0

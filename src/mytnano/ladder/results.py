@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,7 @@ class Results:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict of :data:`COLUMNS` for each run, in ladder order, seeds ascending."""
-        place = {id: number for number, id in enumerate(KNOWN)}
-        return sorted(self._rows.values(), key=lambda row: (place[row["rung"]], row["seed"]))
+        return in_order(self._rows.values())
 
     def add(self, folder: Path) -> None:
         """Take in a finished run."""
@@ -89,16 +89,27 @@ class Results:
         if not self._rows:
             return
         rows = self.rows
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write_text(self.out / CSV, text.getvalue())
+        write_csv(self.out, rows)
         configs: dict[str, dict[str, Any]] = {}  # the seeds of a rung differ in nothing else
         for row in rows:
             configs.setdefault(row["rung"], self._configs[row["config_hash"]])
         found = {**self._about, "runs": rows, "configs": configs}
         atomic_write_json(self.out / RESULTS, with_origins(found, self._earlier))
+
+
+def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in ladder order, seeds ascending."""
+    place = {id: number for number, id in enumerate(KNOWN)}
+    return sorted(rows, key=lambda row: (place[row["rung"]], row["seed"]))
+
+
+def write_csv(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write ``results.csv``; raises UserError if the disk is full."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(folder / CSV, text.getvalue())
 
 
 def with_origins(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +134,23 @@ def with_origins(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, An
             row = row | {MADE: other}
         rows.append(row)
     return found | {"runs": rows}
+
+
+def united(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """``found`` and those runs of an ``earlier`` file that it lacks, with their own conditions.
+
+    Args:
+        found, earlier: contents of ``results.json``, of one budget and text.
+    """
+    have, here = {(row["rung"], row["seed"]) for row in found["runs"]}, found["environment"]
+    rows = list(found["runs"])
+    for row in earlier["runs"]:
+        if (row["rung"], row["seed"]) not in have:
+            made = earlier["environment"] | row.get(MADE, {})
+            other = {name: value for name, value in made.items() if here.get(name) != value}
+            rows.append(row | {MADE: other})
+    configs = earlier.get("configs", {}) | found.get("configs", {})
+    return found | {"runs": in_order(rows), "configs": configs}
 
 
 def about_corpus(corpus: Corpus) -> dict[str, Any]:
