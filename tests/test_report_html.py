@@ -286,7 +286,7 @@ def test_definitions_and_captions_are_those_of_the_code_and_the_files(tmp_path, 
     text = Page(write_report(folder).read_text(encoding="utf-8")).text
     assert "by under 0.0625 bits beside a unigram, 0.0078125 beside a bigram" in text
     assert "checksum" not in text and "minutes" not in text
-    assert "1 of the 71 runs of this budget are here; not run: core (41 of 42 runs)" in text
+    assert "1 of the 47 runs of this budget are here; not run: core (41 of 42 runs)" in text
     assert "no loss of a model that has learned anything" in text
 
 
