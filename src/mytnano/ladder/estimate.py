@@ -2,7 +2,7 @@
 
 Arithmetic goes at the rate of a one-second probe; what is bound by memory (optimizer, logits of a
 large vocabulary) and the fixed costs are constants of the reference machine, scaled by the probe.
-They were fitted to the CPU time of the core rungs there, to about 20 %.
+They were fitted to the time of the rungs at budget quick, to about 20 %.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from mytnano.training.precision import PROBE
 REFERENCE_SPEED = 32_500.0
 """Tokens/s of the probe on one core of the reference machine, in bf16."""
 
-STEP = 1e-3
-PARAMETER = 3e-9
+STEP = 2e-3
+PARAMETER = 4.5e-9
 """Seconds of each optimizer step, and for each parameter that it updates."""
 
-LOGIT = 6e-9
+LOGIT = 1.3e-9
 """Seconds to score one logit; training forms and drops its logits while they are in the cache."""
 
-FP32 = 2.7
+SCORING = 0.5
+"""What an operation takes where nothing is learned, as a share of what it takes in training."""
+
+FP32 = 2.0
 """How much longer than in bf16 arithmetic takes in fp32, in which a run is measured at its end."""
 
 MEASURED_WINDOWS = 256
@@ -55,7 +58,7 @@ def run_seconds(config: RunConfig, corpus: Corpus, speed: float) -> float:
     training += config.steps * (STEP + PARAMETER * parameters) * slower
 
     scored = scored_bytes(config, corpus) * model.context / config.data.window_bytes  # tokens
-    scoring = scored * (flops / rate + LOGIT * model.vocab_size * slower)
+    scoring = scored * (SCORING * flops / rate + LOGIT * model.vocab_size * slower)
 
     # The sample grows to about a window, so its tokens pass through half a window on average.
     measured = MEASURED_WINDOWS * model.context + model.context**2 / 2  # tokens
@@ -77,5 +80,5 @@ def scored_bytes(config: RunConfig, corpus: Corpus) -> int:
 def closing_seconds(corpus: Corpus, comparable: bool, speed: float) -> float:
     """Expected seconds of the closed-form baselines and the cost of attention."""
     size = sum(map(len, corpus.train))
-    seconds = 12 + 3e-6 * size if comparable else 2 + 2e-7 * size
+    seconds = 8 + 2e-6 * size if comparable else 2 + 2e-7 * size
     return seconds * REFERENCE_SPEED / speed
