@@ -84,8 +84,8 @@ def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) 
 
     Args:
         replace: also if the folder lacks runs that are published.
-        add: keep those, as the folder continues what another machine has begun. Their rows are
-            all that is left of them: the report draws their curves no more.
+        add: only add the folder's runs to them, as it continues what another machine has begun.
+            The report and what stands beside the runs stay as they are published.
 
     Raises:
         UserError: there are no results, or they must not be published.
@@ -97,16 +97,17 @@ def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) 
         earlier = json.loads((target / RESULTS).read_bytes())
         before = _runs(earlier)
         if add:
-            results = united(results, earlier)
+            whole = with_origins(united(results, earlier), earlier)
+            atomic_write_json(target / RESULTS, whole)
+            write_csv(target, whole["runs"])
+            return target
         if not replace and (lost := before - _runs(results)):
             raise UserError(
                 f"{folder} lacks {len(lost)} of the {len(before)} published runs: continue it, or "
                 "add --add to keep them or --replace to drop them"
             )
-    whole = with_origins(results, earlier)
-    if add or whole != results:
+    if (whole := with_origins(results, earlier)) != results:
         atomic_write_json(folder / RESULTS, whole)
-        write_csv(folder, whole["runs"])
         write_report(folder, force=True)
     return copy(FILES, folder, target)
 

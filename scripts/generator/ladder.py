@@ -10,6 +10,7 @@ from mytnano.report.defects import DEFECTS
 from mytnano.report.figures import BASELINE_NAMES, ladder_figure, short_tokenizer
 from mytnano.report.planned import coverage
 from mytnano.report.scaling_figures import PATHS, depth_cells, depth_score
+from mytnano.run_files import origin
 from mytnano.svg import standalone
 
 COMMANDS = {"quick": "make ladder", "standard": "mytnano ladder --budget standard"}
@@ -57,9 +58,12 @@ def about(results: Results) -> str:
 
 
 def _exceptions(results: Results) -> str:
-    """Which rungs were made in other conditions than most; nothing if none was."""
+    """Which rungs were made in other conditions than most; nothing if none was.
+
+    Not the cells of the depth figure, whose table says so itself.
+    """
     apart: dict[str, list[str]] = {}
-    for arm in results.arms.values():
+    for arm in (arm for arm in results.arms.values() if arm.group != "depth"):
         for seed, made in results.exceptions(arm):
             name = f"`{arm.rung.id}`" + (f" ({seed})" if seed else "")
             apart.setdefault(conditions(made), []).append(name)
@@ -245,13 +249,14 @@ def depth(project: Project, budget: str) -> str:
     note = f"BPB of the {text} text" + (
         f" after {size / 2**20:g} MiB of training text." if size else "."
     )
-    return paragraphs(table(header, rows), note, about(results))
+    made = {origin(run.made): run.made for cell in cells for run in cell.arm.runs}
+    return paragraphs(table(header, rows), note, *map(conditions, made.values()))
 
 
 def _depth_cell(arm: Arm | None, key: str) -> str:
     if arm is None:
         return words.MISSING
-    if arm.status() == "diverged":  # its score, if it has one, is of no size that means anything
+    if "diverged" in arm.status():  # its score, if it has one, is of no size that means anything
         return arm.status()
     score = struck(words.number(arm.mean(key)), arm.healthy)
     return score if arm.healthy else f"{score} {arm.status()}"

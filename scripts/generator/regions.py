@@ -47,6 +47,7 @@ def regions() -> dict[str, Region]:
         "log-quick": partial(ladder.log, **quick),
         "defects-quick": partial(ladder.defects, **quick),
         "depth-quick": partial(ladder.depth, **quick),
+        "depth-standard": partial(ladder.depth, **standard),
         "attention-quick": partial(ladder.attention, **quick),
         "corpus-quick": partial(ladder.corpus, **quick),
         "other-rungs": rungs.others,

@@ -99,7 +99,8 @@ class Arm:
 class Results:
     """Everything that the report is made of.
 
-    ``environment`` has the conditions of most runs; ``without_folder`` counts runs without files.
+    ``environment`` has the conditions of most runs outside of the depth figure;
+    ``without_folder`` counts runs without files.
     """
 
     budget: dict[str, Any]
@@ -161,7 +162,9 @@ def load_results(folder: Path) -> Results:
     for row, conditions in zip(rows, made, strict=True):
         arm = arms.setdefault(row["rung"], Arm(rung_of(row["rung"]), []))
         arm.runs.append(replace(_read_run(folder, row), made=conditions))
-    usual = Counter(map(origin, made)).most_common(1)
+    # The many short cells of the depth figure, perhaps of another machine, are compared with none.
+    compared = [each for row, each in zip(rows, made, strict=True) if row.get("group") != "depth"]
+    usual = Counter(map(origin, compared or made)).most_common(1)
     return Results(
         budget=results.get("budget") or {},
         corpus=results.get("corpus") or {},
