@@ -43,11 +43,11 @@ HEAP_LIMIT = 32 << 20
 """The C library takes larger blocks from the system and gives them back; smaller ones stay in its
 heap (``M_MMAP_THRESHOLD``'s upper limit in glibc)."""
 
-HEAP_SHARE = 0.5
+HEAP_SHARE = 0.6
 """What glibc's heap takes beyond the tensors in it, as a share of them: holes between tensors that
 come and go. Measured (scripts/memory_plan.py); the tensors alone are predicted much closer."""
 
-RECOMPUTED_HEAP_SHARE = 2.0
+RECOMPUTED_HEAP_SHARE = 2.3
 """The same where blocks recompute: few tensors are kept, but all pass through the heap."""
 
 BYTES_OF_STATE = {"adamw": 8, "muon": 8, "lion": 4}
