@@ -21,7 +21,8 @@ def keep_freed() -> None:
 
     Its own thresholds move with what is freed, and a step's tensors lie around them: then the
     kernel clears the same pages at every step. PyTorch's guide to CPUs advises another allocator
-    for that; this needs none. Larger blocks still go back, so the peak stays that of the tensors.
+    for that; this needs none. Larger blocks still go back; what the holes between the smaller ones
+    add to the peak is :data:`mytnano.measure.memory_plan.HEAP_SHARE`.
     """
     chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if sys.platform == "linux" and not chosen:
