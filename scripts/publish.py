@@ -45,6 +45,7 @@ from generator.sources import COMMANDS_FILE
 from generator.tables import environments_of
 
 from mytnano.claims.evidence import FILE as EVIDENCE
+from mytnano.designs.rungs import RUNGS
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from mytnano.ladder.decode_speed import GROUP as DECODED
@@ -62,6 +63,7 @@ from mytnano.run_files import (
     METRICS,
     RESULT,
     RESULTS,
+    RUNS,
     SAMPLES,
 )
 
@@ -85,7 +87,8 @@ def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) 
     Args:
         replace: also if the folder lacks runs that are published.
         add: only add the folder's runs to them, as it continues what another machine has begun.
-            The report and what stands beside the runs stay as they are published.
+            The report and what stands beside the runs stay as they are published, unless the
+            folder has all of the core rungs' runs.
 
     Raises:
         UserError: there are no results, or they must not be published.
@@ -97,10 +100,7 @@ def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) 
         earlier = json.loads((target / RESULTS).read_bytes())
         before = _runs(earlier)
         if add:
-            whole = with_origins(united(results, earlier), earlier)
-            atomic_write_json(target / RESULTS, whole)
-            write_csv(target, whole["runs"])
-            return target
+            return _add(folder, results, earlier, target)
         if not replace and (lost := before - _runs(results)):
             raise UserError(
                 f"{folder} lacks {len(lost)} of the {len(before)} published runs: continue it, or "
@@ -110,6 +110,22 @@ def publish(folder: Path, root: Path, replace: bool = False, add: bool = False) 
         atomic_write_json(folder / RESULTS, whole)
         write_report(folder, force=True)
     return copy(FILES, folder, target)
+
+
+def _add(folder: Path, results: dict[str, Any], earlier: dict[str, Any], target: Path) -> Path:
+    whole = with_origins(united(results, earlier), earlier)
+    core = {id for id, rung in RUNGS.items() if rung.group == "core"}
+    if any(rung in core for rung, _ in _runs(whole) - _runs(results)):
+        atomic_write_json(target / RESULTS, whole)
+        write_csv(target, whole["runs"])
+        return target
+    with tempfile.TemporaryDirectory() as name:  # the ladder's folder stays as the ladder left it
+        page = copy(FILES, folder, Path(name))
+        (page / RUNS).symlink_to((folder / RUNS).resolve())
+        atomic_write_json(page / RESULTS, whole)
+        write_csv(page, whole["runs"])
+        write_report(page, force=True)
+        return copy(FILES, page, target)
 
 
 def _runs(results: dict[str, Any]) -> set[tuple[str, int]]:

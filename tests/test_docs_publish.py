@@ -69,6 +69,19 @@ def test_a_part_is_added_to_what_another_machine_has_published(tree, tmp_path):
     assert (folder / "results.json").read_bytes() != (part / "results.json").read_bytes()
 
 
+def test_whoever_adds_all_core_runs_brings_the_report(tree, tmp_path):
+    earlier = make_folder(tmp_path / "earlier", ("bigram", "logged-lr"), extras=False)
+    whole = make_folder(tmp_path / "whole", ("bigram", "mytnano"))
+    assert publish.main(["ladder", str(earlier)], tree) == 0
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    assert publish.main(["ladder", str(whole), "--add"], tree) == 0
+    assert before == {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    folder = tree / "results/ladder/quick"
+    assert (folder / "baselines.json").read_bytes() == before["baselines.json"]
+    page = (folder / "report.html").read_text()
+    assert "logged-lr" in page and "mytnano" in page
+
+
 def test_runs_that_were_published_before_keep_their_commit(tree, tmp_path, capsys):
     out = make_folder(tmp_path / "out", ("bigram", "mytnano"), extras=False)
     assert publish.main(["ladder", str(out)], tree) == 0

@@ -98,6 +98,55 @@ def test_the_weights_gradient_may_be_added_in_place(chunk, dtype):
     assert error < (0.02 if rough else 1e-5)
 
 
+@pytest.fixture(params=[(5, 4), (V, 21), (1, 1)], ids="{0[0]}columns-{0[1]}rows".format)
+def columns(request, monkeypatch):
+    """Blocks of the vocabulary and of rows: some that do not divide, one of all, each alone."""
+    monkeypatch.setattr(loss, "LARGE_VOCABULARY", V - 1)
+    monkeypatch.setattr(loss, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(loss, "COLUMNS", request.param[0])
+    monkeypatch.setattr(loss, "COLUMN_ROWS", request.param[1])
+
+
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_by_columns_in_value_and_gradients(columns, cap, monkeypatch):
+    (states, weight, targets), theirs = inputs(torch.bfloat16), inputs()
+    with torch.no_grad():  # the same numbers, so that only roundings on the way differ
+        for one, other in zip(theirs[:2], (states, weight), strict=True):
+            one.copy_(other)
+    (0.25 * plain(*theirs, softcap=cap)).backward()
+    assert loss.goes_by_columns("cpu", torch.bfloat16, targets.numel(), V)
+    monkeypatch.setattr(loss, "_by_rows", None)
+    held = torch.ones(V, D)
+    value = head_loss(states, weight.detach(), targets, 0.25, held, cap)
+    value.backward()
+    torch.testing.assert_close(value, 0.25 * plain(*theirs, softcap=cap), rtol=2e-3, atol=0.0)
+    for one, other in ((states.grad.float(), theirs[0].grad), (held - 1, theirs[1].grad)):
+        assert (one - other).norm() < 0.01 * other.norm()
+    assert torch.all(states.grad[targets == IGNORE] == 0)
+
+
+def test_by_columns_a_likely_token_keeps_its_gradient_and_large_logits_stay_finite(columns):
+    states, weight, _ = inputs(torch.bfloat16, ignored=False)
+    likely = (states @ weight.t()).argmax(-1)
+    for factor in (4, 1e4):
+        large = (factor * states).detach().requires_grad_()
+        value = head_loss(large, weight.detach(), likely)
+        value.backward()
+        exact = large.detach().float().requires_grad_()
+        expected = plain(exact, weight.detach().float(), likely)
+        expected.backward()
+        torch.testing.assert_close(value, expected.detach(), rtol=0.05, atol=1e-3)
+        assert (large.grad.float() - exact.grad).norm() <= 0.05 * exact.grad.norm()
+
+
+def test_who_goes_by_columns():
+    assert loss.goes_by_columns("cpu", torch.bfloat16, 2048, 100_352)
+    assert not loss.goes_by_columns("cpu", torch.float32, 2048, 100_352), "fewer multiplications"
+    assert not loss.goes_by_columns("cuda", torch.bfloat16, 2048, 100_352)
+    assert not loss.goes_by_columns("cpu", torch.bfloat16, 512, 100_352), "one chunk"
+    assert not loss.goes_by_columns("cpu", torch.bfloat16, 2048, 4096)
+
+
 def test_of_equal_top_logits_the_first_is_the_guess():
     states, weight = torch.ones(1, 2, D), torch.ones(V, D)
     _, right = head_scores(states, weight, torch.tensor([[0, 1]]))

@@ -193,6 +193,8 @@ CONSTANTS: dict[str, list[tuple[str, str, str]]] = {
         ("model.loss", "CHUNK_ELEMENTS", "logits held at once"),
         ("model.loss", "CHUNK_ROWS", "but at least those of so many tokens"),
         ("model.loss", "BLOCK_ELEMENTS", "logits of one softmax"),
+        ("model.loss", "LARGE_VOCABULARY", "vocabulary beyond which bf16 goes by columns"),
+        ("model.loss", "COLUMNS", "tokens of the vocabulary in a block of columns"),
         ("training.engine", "MICRO_TOKENS", "tokens of one pass on a CPU"),
         ("training.precision", "PAYS", "speed-up from which bf16 is chosen"),
     ],

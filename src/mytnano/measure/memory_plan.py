@@ -25,7 +25,13 @@ from torch.utils._pytree import tree_leaves
 
 from mytnano.config import ModelConfig, OptimConfig
 from mytnano.model import attention
-from mytnano.model.loss import head_loss, piece_rows
+from mytnano.model.loss import (
+    COLUMNS,
+    LARGE_VOCABULARY,
+    goes_by_columns,
+    head_loss,
+    piece_rows,
+)
 from mytnano.model.own import references
 from mytnano.model.skeleton import skeleton
 from mytnano.model.transformer import Transformer, documents_of, is_hidden_matrix
@@ -112,7 +118,9 @@ def state_bytes(weights: Weights, optim: OptimConfig) -> int:
 
 
 def logits_bytes(model: ModelConfig, tokens: int, precision: str, device: str) -> int:
-    """Bytes of the chunk of logits that the loss holds at once (:mod:`mytnano.model.loss`)."""
+    """Bytes of the logits that the loss holds at once (:mod:`mytnano.model.loss`)."""
+    if goes_by_columns(device, _dtype(precision), tokens, model.vocab_size):
+        return tokens * COLUMNS * _width(precision)
     rows = min(tokens, chunk_rows(model, device))
     return rows * model.vocab_size * _width(precision)
 
@@ -166,10 +174,9 @@ def _counted_pass(
     cross_documents: bool,
     sharded: bool,
 ) -> Pass:
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     fake = contextlib.nullcontext() if references(model) else FakeTensorMode()
     with fake, _attention_tiles(device == "cpu"):
-        with _default_dtype(dtype):
+        with _default_dtype(_dtype(precision)):
             built = Transformer(model)
         if prepare is not None:
             prepare(built)
@@ -203,7 +210,10 @@ def _forward_and_backward(
     kept = counter.alive
     head, targets = model.head.weight.detach(), ids  # (V, D), (B, T)
     few = SHORT_HEAD * max(1, chunk_rows(model.config, device) // ids.shape[1])
-    if len(ids) > few:
+    if goes_by_columns(device, head.dtype, ids.numel(), len(head)):
+        first = slice(LARGE_VOCABULARY + 1)  # all columns take the same memory
+        loss = _loss(model, states, head[first], targets, head_gradient[first], device)
+    elif len(ids) > few:
         # The chunks follow each other and take the same memory: a few stand for all. The gradient
         # of the other states, which would be there too, is put beside them.
         rest = torch.empty_like(states[few:])  # (B - few, T, D)
@@ -285,6 +295,10 @@ def _attention_tiles(tiles: bool) -> Iterator[None]:
         yield
     finally:
         attention.TILED_UP_TO = before
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def _width(precision: str) -> int:
