@@ -243,7 +243,7 @@ def test_what_the_best_costs_and_knows_is_said(tmp_path):
 def test_a_run_of_another_commit_is_told(few):
     path = few / "results.json"
     results = json.loads(path.read_text())
-    assert "was made at commit" not in write_report(few).read_text()
+    assert "made at commit" not in write_report(few).read_text()
     results["environment"]["commit"] = "4567def"  # of the last command, which made one run only
     for row in results["runs"][1:]:
         row["made"] = {"commit": "0123abc"}
@@ -253,7 +253,7 @@ def test_a_run_of_another_commit_is_told(few):
     first = results["runs"][0]
     seeds = [row["seed"] for row in results["runs"] if row["rung"] == first["rung"]]
     name = f"{first['rung']} (seed {first['seed']})" if len(seeds) > 1 else first["rung"]
-    assert f"{name} was made at commit 4567def on a toy processor" in page
+    assert f"{name}: made at commit 4567def on a toy processor" in page
 
 
 def test_a_page_that_shows_more_is_not_replaced_without_a_word(few):

@@ -26,6 +26,7 @@ from mytnano.report.data import Arm, Results, load_results
 from mytnano.report.defects import DEFECTS, flags
 from mytnano.report.groups import group_views
 from mytnano.report.planned import coverage, settings
+from mytnano.run_files import origin
 from mytnano.svg import DARK, LIGHT
 
 NAME = "report.html"
@@ -47,6 +48,7 @@ FILTERS = {
     "quantity": words.quantity,
     "text_size": text_size,
     "seeds": lambda arm: words.listed([str(run.seed) for run in arm.runs]),
+    "listed": words.listed,
     "setting": words.setting,
     "title": words.title,
     "clean": words.clean,
@@ -85,6 +87,20 @@ def write_report(
 
 
 _FIGURE = "<svg"
+
+
+def _exceptions(results: Results) -> list[tuple[list[str], dict[str, Any]]]:
+    """The runs that were made in other conditions than most, by name, and these conditions."""
+    apart: dict[tuple[Any, ...], tuple[list[str], dict[str, Any]]] = {}
+    for arm in results.arms.values():
+        for seed, made in results.exceptions(arm):
+            names, _ = apart.setdefault(origin(made), ([], made))
+            names.append(f"{arm.rung.id} ({seed})" if seed else arm.rung.id)
+    cells = {arm.rung.id for arm in results.group("depth")}
+    for names, _ in apart.values():
+        if cells and cells <= set(names):
+            names[:] = [*(n for n in names if n not in cells), "all cells of the depth figure"]
+    return list(apart.values())
 
 
 def _figures(path: Path) -> int:
@@ -128,7 +144,7 @@ def page(results: Results) -> dict[str, Any]:
         "best": best,
         "cost": cost(results, core, best),
         "standing": standing(results, best, "budget"),
-        "exceptions": [(arm, *each) for arm in arms for each in results.exceptions(arm)],
+        "exceptions": _exceptions(results),
         "left_out": [arm for arm in core if not arm.healthy],
         "runs": sum(len(arm.runs) for arm in arms),
         "passes": times_of_text(results, results.budget.get("train_bytes")),
