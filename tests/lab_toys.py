@@ -37,6 +37,11 @@ def where(folder: Path, text: str) -> Where:
     return Where(DataConfig(corpus=text), folder / "out", "fp32", "cpu")
 
 
+def in_fp32():
+    """Within it no processor's units for bf16 are noticed by the lab."""
+    return patch("mytnano.lab.folder.choose_precision", lambda device: ("fp32", {}))
+
+
 def ask(folder: Path, out: str = "out", time: bool = False, fleet: str = "auto", **fields):
     """Answer it in this process; the answer and what was printed.
 
@@ -45,7 +50,7 @@ def ask(folder: Path, out: str = "out", time: bool = False, fleet: str = "auto",
     printed = io.StringIO()
     console = Console(file=printed, width=140)
     asked = question(folder, **fields)
-    with patch("mytnano.lab.folder.choose_precision", lambda device: ("fp32", {})):
+    with in_fp32():
         found = ablate(asked, folder / out, console, workers=0, time=time, fleet=fleet)
     return found, printed.getvalue()
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 from xml.etree import ElementTree
 
 import pytest
-from lab_toys import ask, pretend, question, where
+from lab_toys import ask, in_fp32, pretend, question, where
 from rich.console import Console
 
 from mytnano import cli
@@ -290,7 +290,8 @@ def test_a_plan_alone_trains_nothing_and_leaves_the_folder_free(tmp_path, monkey
     jobs = pretend(monkeypatch, effect(-3.0))
     printed = io.StringIO()
     console = Console(file=printed, width=140)
-    plan = show_plan(question(tmp_path), tmp_path / "out", console, workers=0)
+    with in_fp32():  # as the question is asked below
+        plan = show_plan(question(tmp_path), tmp_path / "out", console, workers=0)
     said = printed.getvalue()
     assert "relu: model.ffn: gelu -> relu" in said and " on this machine if every seed" in said
     assert "24 seeds detect a difference of " in said
