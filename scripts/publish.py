@@ -144,18 +144,20 @@ def publish_precision(folder: Path, root: Path) -> Path:
 
 
 def publish_groups(folder: Path, root: Path) -> list[Path]:
-    """Copy of each extended group that was run its rows and what stands beside them.
+    """Copy of each extended group that was run as a whole its rows and what stands beside them.
 
     The report is written anew from them, so it is of the group alone.
 
     Raises:
-        UserError: as :func:`publish`, or no group was run.
+        UserError: as :func:`publish`, or no group was run as a whole.
     """
     results = checked(folder)
-    found = published_groups(load_results(folder))
+    have = {row["rung"] for row in results["runs"]}
+    found = [each for each in published_groups(load_results(folder)) if have >= set(each.ids)]
     if not found:
         raise UserError(
-            f"{folder} has no results of an extended group: mytnano ladder --rungs GROUP makes them"
+            f"{folder} has no results of a whole extended group: mytnano ladder --rungs GROUP "
+            "makes them"
         )
     with (folder / ROWS).open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)

@@ -113,7 +113,9 @@ def test_publishing_an_answer_of_the_lab(tree, filled, tmp_path, capsys):
 
 
 def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
-    out = make_folder(tmp_path / "out", ("bigram", "mytnano", "kv-heads-mha", "positions-none"))
+    rest = ("kv-heads-mha", "kv-heads-mqa", "positions-none", "positions-learned")
+    part = ("inits-gpt2",)  # one rung of five: that group stays unpublished
+    out = make_folder(tmp_path / "out", ("bigram", "mytnano", *rest, "positions-alibi", *part))
     write_results_csv(out)
     atomic_write_json(out / "decode.json", {"rows": []})
     assert publish.main(["groups", str(out)], tree) == 0
@@ -121,13 +123,12 @@ def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
     places = tree / "results/groups/quick/positions"
     assert sorted(p.name for p in heads.parent.iterdir()) == ["kv-heads", "positions"]
     found = json.loads((heads / "results.json").read_text())
-    assert {row["rung"] for row in found["runs"]} == {"mytnano", "kv-heads-mha"}
+    assert {row["rung"] for row in found["runs"]} == {"mytnano", *rest[:2]}
     lines = (places / "results.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "rung",
-        *2 * ["mytnano"],
-        *2 * ["positions-none"],
-    ]
+    kinds = ("learned", "alibi", "none")
+    assert {line.split(",")[0] for line in lines[1:]} == {
+        "mytnano", *(f"positions-{kind}" for kind in kinds)
+    }  # fmt: skip
     assert (heads / "decode.json").exists() and not (places / "decode.json").exists()
     assert 'id="group-kv-heads"' in (heads / "report.html").read_text()
     shown = (tree / "docs/groups.md").read_text().partition("At budget `quick`")[2]
@@ -144,7 +145,7 @@ def test_a_folder_without_a_group_publishes_none(tree, tmp_path, capsys):
     out = make_folder(tmp_path / "out", ("bigram", "mytnano"))
     write_results_csv(out)
     assert publish.main(["groups", str(out)], tree) == 2
-    assert "has no results of an extended group" in capsys.readouterr().err
+    assert "has no results of a whole extended group" in capsys.readouterr().err
 
 
 def test_publishing_a_model(tree, filled, tmp_path, capsys):

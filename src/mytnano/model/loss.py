@@ -187,13 +187,13 @@ def _by_columns(
 
     Twice the logits of all rows are formed for a block of columns, where a cache holds them: first
     for the normalisers, as online softmax has it (Milakov and Gimelshein 2018), then for the
-    gradients. That is a third more multiplication than :func:`_by_rows` has, which units for bf16
-    do in less time than logits take to memory and back; and the weight's gradient is touched once.
+    gradients. A third more multiplication than :func:`_by_rows` has, which units for bf16 make
+    cheap, is paid for less memory; and the weight's gradient is touched once.
     """
     N, D = states.shape
     kept = targets != IGNORE  # (N,)
     column = targets.clamp_min(0) % COLUMNS  # (N,): of the right token, in its block
-    first = targets - column  # (N,): where that block begins
+    first = targets - column  # (N,): where that block begins; of padding nowhere
     numbers = torch.arange(N)
     top = torch.full((N, 1), -torch.inf)
     normaliser, right_logit = torch.zeros(N, 1), torch.zeros(N)
