@@ -166,6 +166,10 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         target = copy(
             GROUP_FILES, folder, root / group_folder(results["budget"]["name"], group.name)
         )
+        if (path := target / GROUP_RATES).exists():  # the folder's are of all its groups
+            rates = json.loads(path.read_bytes())
+            own = {id: rate for id, rate in rates["rungs"].items() if id in group.ids}
+            atomic_write_json(path, rates | {"rungs": own})
         if group.name != DECODED:
             (target / DECODE).unlink(missing_ok=True)
         runs = [row for row in results["runs"] if row["rung"] in group.ids]

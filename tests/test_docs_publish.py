@@ -118,6 +118,8 @@ def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
     out = make_folder(tmp_path / "out", ("bigram", "mytnano", *rest, "positions-alibi", *part))
     write_results_csv(out)
     atomic_write_json(out / "decode.json", {"rows": []})
+    rates = {id: {"lr": 0.002} for id in ("positions-none", "inits-gpt2")}
+    atomic_write_json(out / "group_rates.json", {"rungs": rates})
     assert publish.main(["groups", str(out)], tree) == 0
     heads = tree / "results/groups/quick/kv-heads"
     places = tree / "results/groups/quick/positions"
@@ -129,6 +131,8 @@ def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
     assert {line.split(",")[0] for line in lines[1:]} == {
         "mytnano", *(f"positions-{kind}" for kind in kinds)
     }  # fmt: skip
+    own = json.loads((places / "group_rates.json").read_text())["rungs"]
+    assert set(own) == {"positions-none"}
     assert (heads / "decode.json").exists() and not (places / "decode.json").exists()
     assert 'id="group-kv-heads"' in (heads / "report.html").read_text()
     shown = (tree / "docs/groups.md").read_text().partition("At budget `quick`")[2]
