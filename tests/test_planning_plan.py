@@ -195,15 +195,16 @@ def test_tensors_are_predicted_as_they_are_measured():
 @pytest.mark.extras
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
 def test_memory_is_predicted():
-    """Within 10 % where it was published; processors and allocators differ a little more."""
+    """The tensors alone: how much of a heap lies idle differs between machines, by a fifth and more
+    of all memory."""
     import memory_plan as script
 
     plain = [name for name in script.SHAPES if script.RECOMPUTE not in name]
     assert len(plain) >= 5
     for name in plain:
         memory = training_memory(script.config_of(name))
-        found = measured_peak(script.config_of(name))
-        assert memory.total == pytest.approx(found, rel=0.2), name
+        found = measured_peak(script.config_of(name), True)
+        assert memory.tensors == pytest.approx(found, rel=0.1), name
 
 
 def test_published_memory():

@@ -162,6 +162,7 @@ def page(results: Results) -> dict[str, Any]:
         "defects": defects(results),
         "flags": flags(results),
         "groups": groups,
+        "of_groups": bool(groups) and all(arm.rung.id in grouped for arm in core),
         "base": BASE,
         "depth": depth(cells) if cells else None,
         "attention": attention(results.attention),
