@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from ladder_toys import small_attention, write_text
 
@@ -68,7 +69,8 @@ def test_options_become_a_request(monkeypatch, requests, capsys):
         ("sotu", "ladder-quick"),
         ("../novels/", "ladder-quick-novels"),
         ("hf:org/some name:x", "ladder-quick-some-name-x"),
-        ("..", "ladder-quick-.."),
+        ("..", f"ladder-quick-{Path('..').resolve().name}"),
+        (".", f"ladder-quick-{Path('.').resolve().name}"),
     ],
 )
 def test_texts_have_folders_of_their_own(corpus, folder):
@@ -99,6 +101,18 @@ MISTAKES = [
     ("ladder --tune --plan", "--plan cannot foresee --tune"),
     ("ablate swiglu device=cpu", "unknown field 'device'"),
     ("ablate swiglu source=x", "unknown field 'source'"),
+    ("ablate swiglu --plan --time", "--plan trains nothing that --time could time"),
+    ("ablate swiglu seeds=3 --show out", "no use of QUESTION and NAME=VALUE: leave that out"),
+    ("ablate --out x", "the list of questions makes no use of --out"),
+    ("shard farm.txt --verify --workers 1", "--verify makes no use of CORPUS and --workers"),
+    ("forecast runs.csv --budget full", "a table of runs makes no use of --budget"),
+    ("bench --device cuda", "a race of steps makes no use of --device"),
+    ("bench --tokenizers --threads 1", "--tokenizers makes no use of --threads"),
+    ("ladder --corpus . --out here", "the output folder 'here' lies in the corpus '.'"),
+    ("shard . --out here", "the output folder 'here' lies in the corpus '.'"),
+    ("ablate swiglu corpus=. --out here", "the output folder 'here' lies in the corpus '.'"),
+    ("train mytnano --corpus .", "lies in the corpus '.' and would become a part of its text"),
+    ("forecast --corpus .", "lies in the corpus '.' and would become a part of its text"),
 ]
 
 
@@ -197,9 +211,17 @@ def test_positional_words_have_names_in_capitals():
                 assert each.metavar == each.metavar.upper(), (verb, each.name)
 
 
-def test_a_failed_run_is_code_1(monkeypatch, requests):
+def test_a_failed_run_is_code_1(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # nothing was finished, so there is nothing to report on
     monkeypatch.setattr(run, "climb", lambda request, console: 1)
     assert mytnano(monkeypatch, "ladder") == 1
+
+
+@pytest.mark.parametrize("wanted", [10**13, 10**17])
+def test_too_little_memory_is_a_sentence(monkeypatch, requests, capsys, wanted):
+    monkeypatch.setattr(run, "climb", lambda request, console: torch.empty(wanted))
+    assert mytnano(monkeypatch, "ladder") == 2
+    assert "this takes more memory than there is: give smaller windows" in capsys.readouterr().err
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch, requests):

@@ -282,7 +282,16 @@ def test_answers_of_the_lab_are_shown_with_their_prediction(filled):
     assert text.count("worse, rightly |") == 1 and "Rates not certified: relu." in text
     shown = regions()["lab-decided"](Project(filled))
     assert "| Is it? | `relu` | **worse** | +2.0 | [0.3, 4.0] | 7 | worse, rightly |" in shown
-    assert "are unresolved: 1." in shown and "gelu" not in shown
+    assert "are unresolved and not shown: 1." in shown and "gelu" not in shown
+
+
+def test_a_question_without_any_verdict_has_its_row(filled):
+    path = filled / "results/lab/swiglu/answer.json"
+    found = json.loads(path.read_text())
+    found["arms"] = [arm for arm in found["arms"] if arm["verdict"] == "unresolved"]
+    path.write_text(json.dumps(found))
+    shown = regions()["lab-decided"](Project(filled))
+    assert "| Is it? | `gelu` | unresolved |" in shown and "not shown: 0." in shown
 
 
 def test_dependencies_are_those_of_the_project(tree):

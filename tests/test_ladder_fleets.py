@@ -132,6 +132,15 @@ def test_how_many_fit(monkeypatch):
     assert largest_fleet(config, 99) == LARGEST, "a small one on this machine"
 
 
+def test_two_that_do_not_fit_are_a_fleet_of_one(monkeypatch):
+    def too_large(config, size):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(fleet_size, "_footprints", {})
+    monkeypatch.setattr(fleet_size, "dry_run", too_large)
+    assert largest_fleet(RunConfig().but(model={"layers": 1}), 9) == 1
+
+
 def test_a_fleet_that_fails_fails_its_runs_only(tmp_path, monkeypatch):
     jobs = jobs_of(3, tmp_path, model={"ffn": "relu"})
     monkeypatch.setattr(fleets, "largest_fleet", lambda config, wanted: 2)

@@ -120,6 +120,7 @@ def test_one_worker_a_core_as_far_as_memory_goes(monkeypatch):
     assert environment.count_workers(3, "cuda") == 3
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(4 << 30))
     assert environment.count_workers(None, "cpu") == 2
+    assert environment.count_workers(None, "cpu", text=100 << 20) == 1  # 1.3 GiB more each
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(1 << 20))
     assert environment.count_workers(None, "cpu") == 1
 

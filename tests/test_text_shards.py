@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from model_toys import HEALTHY, toy_run, words
 from rich.console import Console
@@ -32,8 +33,7 @@ from mytnano.training.text import prepare
 
 @pytest.fixture
 def corpus(tmp_path):
-    text_module.prepare.cache_clear()
-    text_module.read_corpus.cache_clear()
+    text_module.forget()
     streaming.whole_corpus.cache_clear()
     folder = tmp_path / "corpus"
     folder.mkdir()
@@ -63,6 +63,24 @@ def streams(corpus, out, cache, tokenizer="bpe:300"):
     data = RunConfig().but(data={"tokenizer": tokenizer}).data
     sharded = prepare(data.but(corpus=f"shards:{out}"), cache)
     return sharded, prepare(data.but(corpus=str(corpus)), cache)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_process_outlives_a_killed_command(corpus, tmp_path):
+    code = (
+        "from mytnano.text import shard_build as s; from pathlib import Path; import time\n"
+        f"r = s.Request({str(corpus)!r}, 'byte', Path({str(tmp_path / 's')!r}), shard_bytes=5000)\n"
+        "if __name__ == '__main__':\n"
+        "    s.build_shards(r, 2, lambda p: (print('made', flush=True), time.sleep(99)))\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"made\n"
+        children = psutil.Process(parent.pid).children(recursive=True)
+        workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+        parent.kill()
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "bpe:300"])
@@ -190,14 +208,14 @@ def test_a_damaged_shard_is_refused_and_then_mended(corpus, tmp_path):
     content = path.read_bytes()
     for wrong in (content[:-2], content[:50] + b"\1" + content[51:]):
         path.write_bytes(wrong)
-        text_module.prepare.cache_clear()
+        text_module.forget()
         with pytest.raises(UserError, match=r"train-00001.bin' (has|does not match)"):
             prepare(data, tmp_path / "cache")
         with pytest.raises(UserError, match="train-00001"):
             verify_shards(out)
     assert made(corpus, out) == (manifest, ["train-00001"]) and path.read_bytes() == content
     assert verify_shards(out) == manifest
-    text_module.prepare.cache_clear()
+    text_module.forget()
     prepare(data, tmp_path / "cache")
 
 

@@ -50,6 +50,18 @@ def test_it_counts_and_gives_up():
     assert guard.exhausted and guard.state["skipped"] == 2 * PATIENCE - 1
 
 
+def test_a_run_that_was_stopped_has_its_patience_again():
+    guard = guard_after(NOISY)
+    for _ in range(PATIENCE):
+        assert not guard.accepts(math.nan, 1.0)
+    again = Guard(6.0, dict(guard.state))
+    assert not again.exhausted and again.state["skipped"] == PATIENCE
+    for _ in range(PATIENCE - 1):
+        assert not again.accepts(math.nan, 1.0) and not again.exhausted
+    halfway = Guard(6.0, dict(again.state))
+    assert not halfway.accepts(math.nan, 1.0) and halfway.exhausted, "one that was interrupted not"
+
+
 def test_state_is_all_there_is():
     guard = guard_after([*NOISY] * 5)
     assert len(guard.state["recent"]) == RECENT

@@ -11,8 +11,7 @@ from mytnano.training.text import first_bytes, prepare, resolve
 
 @pytest.fixture
 def folder(tmp_path):
-    text_module.prepare.cache_clear()
-    text_module.read_corpus.cache_clear()
+    text_module.forget()
     for number, document in enumerate(words(60, 900)):
         (tmp_path / f"{number:02}.txt").write_bytes(document + bytes([97 + number % 26]))
     return tmp_path
@@ -72,10 +71,27 @@ def test_a_window_named_in_tokens_keeps_them(folder, tmp_path):
     assert resolve(config, tmp_path / "cache").data.window_bytes == config.data.window_bytes
 
 
+def test_a_part_of_the_text_keeps_the_window(folder, tmp_path):
+    whole, part = (
+        resolve(config_of(folder, tokenizer="bpe:300", text_bytes=size), tmp_path / "cache")
+        for size in (0, 2000)
+    )
+    assert part.model == whole.model and part.data.text_bytes == 2000
+    assert prepare(part.data, tmp_path / "cache").train.byte_count == 2000
+
+
+def test_a_config_shares_its_text_before_and_after_it_is_resolved(folder, tmp_path):
+    config = config_of(folder, tokenizer="byte")
+    before = prepare(config.data, tmp_path / "cache")
+    resolved = resolve(config, tmp_path / "cache")
+    assert prepare(resolved.data, tmp_path / "cache") is before
+    other = resolved.data.but(window_bytes=99, tokenizer_bytes=9)
+    assert prepare(other, tmp_path / "cache") is before
+
+
 def test_a_text_that_changed_is_refused(folder, tmp_path):
     config = resolve(config_of(folder), tmp_path / "cache")
     (folder / "00.txt").write_bytes(WORDS[0] * 200)
-    text_module.prepare.cache_clear()
-    text_module.read_corpus.cache_clear()
+    text_module.forget()
     with pytest.raises(UserError, match="has changed since this run was planned"):
         prepare(config.data, tmp_path / "cache")

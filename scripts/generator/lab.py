@@ -112,7 +112,10 @@ def answers(project: Project) -> str:
 
 
 def decided(project: Project) -> str:
-    """The arms with a verdict, a row each, and how many have none."""
+    """The arms with a verdict, a row each, and how many others have none.
+
+    Of a question without any all arms are shown.
+    """
     # The plainest question comes first.
     published = sorted(_published(project), key=lambda each: f"/{EXAMPLE}/" not in each[0])
     answers = [found for _, found in published]
@@ -121,17 +124,15 @@ def decided(project: Project) -> str:
     rows: list[tuple[object, ...]] = []
     for found in answers:
         said = [arm for arm in found["arms"] if arm["verdict"] != "unresolved"]
-        for place, arm in enumerate(said):
+        for place, arm in enumerate(said or found["arms"]):
             question = "" if place else found["question"]
-            rows.append(
-                (question, f"`{arm['name']}`", f"**{arm['verdict']}**", *_numbers(arm)[:3],
-                 _scored(arm))
-            )  # fmt: skip
+            verdict = f"**{arm['verdict']}**" if said else arm["verdict"]
+            rows.append((question, f"`{arm['name']}`", verdict, *_numbers(arm)[:3], _scored(arm)))
     unresolved = sum(len(found["arms"]) for found in answers) - len(rows)
     header = ("question", "arm", "verdict", *NUMBERS[:3], "predicted")
     told = (
         "Differences are in percent of the baseline's BPB, minus is better. Arms of these "
-        f"questions that are unresolved: {unresolved}."
+        f"questions that are unresolved and not shown: {unresolved}."
     )
     where = conditions_of(each for found in answers for each in environments_of(found))
     return paragraphs(table(header, rows, NUMBERS[:3]), f"{told} {where}")

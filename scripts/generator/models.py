@@ -128,8 +128,8 @@ def samples(project: Project) -> str:
     parts = []
     if any(s["prompt"].endswith(" ") for model in found for s in model.samples):
         parts.append(
-            "A prompt that ends with a space, which BPE has before no word, breaks the word after "
-            "it."
+            "The prompts ended with a space, a mistake mended since: in this vocabulary the space "
+            "belongs to the word after it, so the first word of each text below is damaged."
         )
     for model in found:
         last = max(sample["step"] for sample in model.samples)

@@ -73,7 +73,8 @@ def _measured(results: Results, arm: Arm, budget: str) -> str:
         signs = [
             words.signed(p.difference) + (f" (void: {p.void})" if p.void else "") for p in paired
         ]
-        text += f" Minus `{arm.rung.parent}`, seed by seed: {', '.join(signs)}."
+        mixed = "".join(f" ({p})" for p in dict.fromkeys(p.precisions for p in paired) if p)
+        text += f" Minus `{arm.rung.parent}`, seed by seed{mixed}: {', '.join(signs)}."
     others = results.exceptions(arm)
     told = [(seed, conditions(made)) for seed, made in others]
     told = [f"{seed.capitalize()} {t[0].lower()}{t[1:]}" if seed else t for seed, t in told]

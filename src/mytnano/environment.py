@@ -19,7 +19,10 @@ from mytnano.config import semantics
 from mytnano.errors import UserError, unknown
 
 WORKER_BYTES = 3 << 29
-"""Memory that one worker process may need: libraries, the corpus, and a small model's training."""
+"""Memory that one worker process may need beside its text: libraries, a small model's training."""
+
+TEXT_BYTES = 13
+"""Memory for each byte of the corpus: itself, and where a byte is a token its id and its place."""
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -67,12 +70,15 @@ def one_thread_if(wanted: bool) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def count_workers(wanted: int | None, device: str, fleet: bool = False) -> int:
+def count_workers(wanted: int | None, device: str, fleet: bool = False, text: int = 0) -> int:
     """Worker processes to train with; 0 is this process alone.
 
     By default one a core on a CPU, with one thread each (two threads on small matrices lose more
     than they gain), as far as memory goes; and none beside a GPU, which one process fills, or for
     fleets, which train in this process.
+
+    Args:
+        text: bytes of the corpus, which each process holds for itself.
     """
     if wanted is not None:
         return wanted
@@ -80,7 +86,8 @@ def count_workers(wanted: int | None, device: str, fleet: bool = False) -> int:
         return 0
     bound = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
+    each = WORKER_BYTES + TEXT_BYTES * text
+    return max(1, min(cores, psutil.virtual_memory().available // each))
 
 
 def environment(device: str, precision: str) -> dict[str, object]:

@@ -53,3 +53,9 @@ def brief(error: BaseException) -> str:
     """
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; PyTorch says so of a CPU's in the message alone."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mytnano.bench.shapes import Contestant, Precision
 from mytnano.bench.worker import GEMM, Burst, Failed, serve
-from mytnano.runs.process import start_quiet_tracker
+from mytnano.children import start_quiet_tracker
 
 BURST_SECONDS = 2.0
 """Timed steps of one contestant in one round; at least one step."""

@@ -185,19 +185,19 @@ def _reached(speeds: Found, threshold: float, sentence: str) -> Finding:
 
 @rests_on("costs")
 def flash_is_faster_at_128(costs: Found) -> Finding:
-    """Whether fused attention is massively faster at the log's window."""
+    """Whether fused attention is at least 2 times as fast at the log's window."""
     return _flash(costs, 128, "seconds", "as fast")
 
 
 @rests_on("costs")
 def flash_is_faster_at_4096(costs: Found) -> Finding:
-    """Whether fused attention is massively faster in a long window."""
+    """Whether fused attention is at least 2 times as fast in a long window."""
     return _flash(costs, 4096, "seconds", "as fast")
 
 
 @rests_on("costs")
 def flash_is_smaller(costs: Found) -> Finding:
-    """Whether fused attention needs much less memory in a long window."""
+    """Whether fused attention needs at most half of the memory in a long window."""
     return _flash(costs, 4096, "peak_bytes", "as small")
 
 
@@ -223,13 +223,16 @@ def compiling_pays(costs: Found) -> Finding:
 
 @rests_on("decoding")
 def one_text_is_written_faster(decoding: Found) -> Finding:
-    """Whether shared keys and values make writing one text of the log's length massively faster."""
+    """Whether GQA and MQA write one text of the log's length 2 times as fast, or faster, always.
+
+    It is refuted if one of them is slower than that in all.
+    """
     return _decoding(decoding, 1, 256)
 
 
 @rests_on("decoding")
 def many_texts_are_written_faster(decoding: Found) -> Finding:
-    """Whether they do for many long texts at a time, whose caches are large."""
+    """The same for many long texts at a time, whose caches are large."""
     return _decoding(decoding, 64, 4096)
 
 

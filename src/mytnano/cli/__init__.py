@@ -15,7 +15,7 @@ import typer
 
 from mytnano import __version__
 from mytnano.cli import bench, lab, ladder, models, scale
-from mytnano.errors import UserError
+from mytnano.errors import UserError, out_of_memory
 from mytnano.terminal import is_chief
 
 INTERRUPTED = 130
@@ -43,6 +43,12 @@ RESUMABLE = {"ladder", "ablate", "claims", "train", "shard", "forecast"}
 
 STOPPED = "stopped; the same command continues"
 """What they say when Ctrl-C ends them."""
+
+
+TOO_LARGE = (
+    "this takes more memory than there is: give smaller windows, fewer of them at once, or a "
+    "smaller model (window_bytes, batch_windows, width, layers)"
+)
 
 
 def paragraphs(docstring: str | None) -> str:
@@ -100,6 +106,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
+        if out_of_memory(error):
+            sys.exit(fail(TOO_LARGE))
         # A mistake on the command line. Its class is click's, or that of typer's own copy of click.
         if not hasattr(error, "format_message"):
             raise

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from mytnano.cli.shared import split_names
+from mytnano.cli.shared import refuse_beside, split_names
 from mytnano.errors import UserError
 
 
 def bench(
+    context: typer.Context,
     nanogpt: Annotated[
         Path | None, typer.Option(help="A nanoGPT checkout to race against.")
     ] = None,
@@ -67,6 +68,15 @@ def bench(
     chosen = [name for name, given in modes.items() if given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} are different races: give one of them")
+    uses = {
+        "--tokenizers": ("tokenizers",),
+        "--quality": ("quality", "nanogpt"),
+        "--decode": ("decode", "threads"),
+        "--fleet": ("fleet", "shapes", "threads", "device"),
+        "a race of steps": ("nanogpt", "shapes", "threads"),
+    }
+    mode = chosen[0] if chosen else "a race of steps"
+    refuse_beside(context, mode, "rounds", "out", *uses[mode])
     if tokenizers:
         run_tokenizer_bench(rounds, out or Path("out/bench-tokenizers.json"))
         return

@@ -8,10 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import Device, Fleet, PlanOnly, Workers, split_names, tell
+from mytnano.cli.shared import (
+    Device,
+    Fleet,
+    PlanOnly,
+    Workers,
+    refuse_beside,
+    split_names,
+    tell,
+)
+from mytnano.errors import UserError
 
 
 def ablate(
+    context: typer.Context,
     question: Annotated[
         str | None,
         typer.Argument(
@@ -50,17 +60,21 @@ def ablate(
 
     console = Console()
     if show is not None:
+        refuse_beside(context, "--show", "show")
         from mytnano.lab.show import print_stored
 
         print_stored(show, console)
         return
     if question is None:
+        refuse_beside(context, "the list of questions")
         for name in builtin_names():
             tell(console, f"{name}: {read_spec(name).question}")
         return
     folder = out or Path("out") / f"ablate-{Path(question).stem}"
     spec = read_spec(question, **overrides(fields or []))
     if plan:
+        if time:
+            raise UserError("--plan trains nothing that --time could time: leave one out")
         show_plan(spec, folder, console, device, workers, fleet)
         return
     answered(spec, folder, console, device, workers, time, fleet)

@@ -73,6 +73,7 @@ def ladder(
     """
     from mytnano.ladder.run import Request, climb
     from mytnano.report.html import write_report
+    from mytnano.run_files import RESULTS
 
     console = Console()
     request = Request(
@@ -89,7 +90,7 @@ def ladder(
         plan_only=plan,
     )
     code = climb(request, console)
-    if plan:
+    if plan or (code and not (request.out / RESULTS).exists()):  # or there is nothing to show
         raise typer.Exit(code)
     tell(console, f"report: {write_report(request.out)}")
     raise typer.Exit(code)

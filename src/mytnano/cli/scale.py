@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import Device, Workers, default_folder, tell
+from mytnano.cli.shared import Device, Workers, default_folder, refuse_beside, tell
 from mytnano.errors import UserError
 
 
 def shard(
+    context: typer.Context,
     corpus: Annotated[
         str | None,
         typer.Argument(
@@ -58,6 +59,7 @@ def shard(
 
     console = Console()
     if verify:
+        refuse_beside(context, "--verify", "verify", "out")
         check(out, console)
         return
     if corpus is None:
@@ -121,6 +123,7 @@ def plan(
 
 
 def forecast(
+    context: typer.Context,
     runs: Annotated[
         Path | None,
         typer.Argument(
@@ -157,6 +160,8 @@ def forecast(
     from mytnano.report.forecast_figure import forecast_figure
 
     console = Console()
+    if runs is not None:
+        refuse_beside(context, "a table of runs", "runs", "params", "size", "robust", "out")
     wanted = target(params, size)
     about: dict[str, object] = {"robust": robust}
     if runs is not None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mytnano.errors import UserError
 from mytnano.terminal import tell as tell
+from mytnano.words import listed
 
 if TYPE_CHECKING:
     from mytnano.config import DataConfig
@@ -49,6 +51,24 @@ def text_of(corpus: str, split: str, test_file: Path | None) -> DataConfig:
     return DataConfig(corpus=corpus, split=split, test_file=named)
 
 
+def refuse_beside(context: typer.Context, mode: str, *uses: str) -> None:
+    """Raise UserError if the command line gives what a mode makes no use of.
+
+    Args:
+        mode: what was given, such as ``--verify``.
+        uses: parameters of the verb's function that go with it, its own among them.
+    """
+    given = [
+        each.opts[0] if each.opts[0].startswith("-") else each.metavar or each.opts[0].upper()
+        for each in context.command.params
+        if each.name not in uses
+        # By name, as some versions of typer bring a click of their own.
+        and getattr(context.get_parameter_source(each.name or ""), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise UserError(f"{mode} makes no use of {listed(given)}: leave that out")
+
+
 def split_names(words: list[str]) -> tuple[str, ...]:
     """``["a,b", "c"]`` -> ``("a", "b", "c")``."""
     return tuple(name.strip() for word in words for name in word.split(","))
@@ -56,5 +76,9 @@ def split_names(words: list[str]) -> tuple[str, ...]:
 
 def default_folder(budget: str, corpus: str, verb: str = "ladder") -> Path:
     """``out/ladder-quick``, or ``out/ladder-quick-novels`` for the user's own text."""
-    name = "" if corpus == "sotu" else "-" + re.sub(r"[^\w.-]+", "-", Path(corpus).name).strip("-")
-    return Path("out") / f"{verb}-{budget}{name}"
+    if corpus == "sotu":
+        return Path("out") / f"{verb}-{budget}"
+    named = Path(corpus).name
+    named = named if named.strip(".") else Path(corpus).resolve().name  # of "." and ".."
+    name = re.sub(r"[^\w.-]+", "-", named).strip("-")
+    return Path("out") / f"{verb}-{budget}-{name}"

@@ -140,7 +140,7 @@ class Runner:
 def runner_at(where: Where, workers: int | None, console: Console) -> Iterator[Runner]:
     """What trains runs at a place; on one thread where this process is the worker."""
     speed = tokens_per_second(where.precision, where.device, 1)
-    count = count_workers(workers, where.device, where.fleet)
+    count = count_workers(workers, where.device, where.fleet, where.corpus.held)
     with one_thread_if((count == 0 or where.fleet) and where.device == "cpu"):
         yield Runner(where, count, speed, console)
 

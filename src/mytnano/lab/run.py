@@ -46,6 +46,7 @@ from mytnano.runs.store import run_folders
 from mytnano.stats.eprocess import fewest_pairs
 from mytnano.svg import standalone
 from mytnano.terminal import sentences
+from mytnano.text.readers import check_apart
 from mytnano.training.text import read_corpus
 from mytnano.words import duration
 
@@ -124,6 +125,7 @@ def _runner(
     data = DataConfig(corpus=spec.corpus, split=spec.split)
     device = settled_device(out, device)
     check_fleet(fleet)
+    check_apart(data.corpus, out)
     say = sentences(console)
     corpus = read_corpus(data.corpus, data.split, data.test_file)
     for note in corpus.notes:

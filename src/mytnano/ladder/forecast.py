@@ -27,6 +27,7 @@ from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import Tracker
 from mytnano.runs.store import run_folders
 from mytnano.terminal import sentences
+from mytnano.text.readers import check_apart
 from mytnano.training.matching import run_flops
 from mytnano.training.text import read_corpus, resolve
 from mytnano.words import duration
@@ -74,6 +75,7 @@ def make_runs(request: Request, console: Console) -> Made:
     ladder = ladder_named(request.budget)
     device = choose_device(request.device)
     data = request.data
+    check_apart(data.corpus, request.out)
     with console.status("reading the text"):
         corpus = read_corpus(data.corpus, data.split, data.test_file)
     size = sum(map(len, corpus.train))
@@ -91,7 +93,9 @@ def make_runs(request: Request, console: Console) -> Made:
         shared = settle(request.out, named, data, corpus.fingerprint, machine, say)
         where = Where(data, request.out, shared.precision, shared.device)
         speed = probe(where, say)
-        trainer = _Trainer(ladder, where, count_workers(request.workers, device), speed, console)
+        trainer = _Trainer(
+            ladder, where, count_workers(request.workers, device, text=corpus.held), speed, console
+        )
         with one_thread_if(trainer.workers == 0 and device == "cpu"):
             rates = trainer.tuned()
             jobs = [

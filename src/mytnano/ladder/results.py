@@ -6,14 +6,14 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mytnano.designs.budgets import Budget
 from mytnano.designs.rungs import KNOWN
-from mytnano.files import atomic_write_json, atomic_write_text
+from mytnano.files import MANIFEST, atomic_write_json, atomic_write_text
 from mytnano.run_files import MADE, RESULTS, origin
 from mytnano.runs.jobs import Event, Finished
 from mytnano.runs.store import RunFolder
@@ -52,14 +52,34 @@ class Results:
         }
         self._rows: dict[str, dict[str, Any]] = {}
         self._configs: dict[str, dict[str, Any]] = {}
+        self._unheard: dict[str, dict[str, Any]] = {}
         self._earlier: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             self._earlier = json.loads((out / RESULTS).read_bytes())
 
+    def expect(self, planned: Collection[str]) -> None:
+        """Keep the rows that an earlier command wrote of planned runs, by the names of folders.
+
+        Their files are checked only when each run's turn comes, and until then a row must not be
+        lost. One whose folder is no longer sealed is dropped.
+        """
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # damaged: nothing is kept
+            for row in self._earlier["runs"]:
+                folder = self.out / row["folder"]
+                if folder.name in planned and (folder / MANIFEST).exists():
+                    self._unheard[folder.name] = {column: row[column] for column in COLUMNS}
+                    config = self._earlier["configs"][row["rung"]]
+                    self._configs.setdefault(row["config_hash"], config)
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict of :data:`COLUMNS` for each run, in ladder order, seeds ascending."""
-        return in_order(self._rows.values())
+        waiting = {
+            name: row
+            for name, row in self._unheard.items()
+            if name not in self._rows and (self.out / row["folder"] / MANIFEST).exists()
+        }
+        return in_order([*self._rows.values(), *waiting.values()])
 
     def add(self, folder: Path) -> None:
         """Take in a finished run."""
@@ -86,9 +106,9 @@ class Results:
         Raises:
             UserError: the disk is full.
         """
-        if not self._rows:
-            return
         rows = self.rows
+        if not rows:
+            return
         write_csv(self.out, rows)
         configs: dict[str, dict[str, Any]] = {}  # the seeds of a rung differ in nothing else
         for row in rows:

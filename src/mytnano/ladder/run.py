@@ -38,6 +38,7 @@ from mytnano.runs.lock import folder_lock
 from mytnano.runs.progress import progress_display
 from mytnano.runs.store import RunFolder, finished_runs
 from mytnano.terminal import sentences
+from mytnano.text.readers import check_apart
 from mytnano.text.shards import PREFIX
 from mytnano.training.fleet_size import LARGEST
 from mytnano.training.precision import choose_precision, tokens_per_second
@@ -100,7 +101,7 @@ def climb(request: Request, console: Console) -> int:
         fleet = shared.fleet == "on"
         where = Where(data, request.out, shared.precision, shared.device, fleet=fleet)
         speed = probe(where, say)
-        workers = count_workers(request.workers, where.device, fleet)
+        workers = count_workers(request.workers, where.device, fleet, corpus.held)
         conditions = environment(where.device, where.precision) | {"workers": workers}
         if fleet:
             conditions["fleet"] = LARGEST
@@ -125,6 +126,7 @@ def check(request: Request) -> None:
     choose_device(request.device)
     check_precision(request.precision)
     check_fleet(request.fleet)
+    check_apart(request.data.corpus, request.out)
     if request.tune and request.plan_only:
         raise UserError("--plan cannot foresee --tune, whose sweeps are training: leave one out")
     if request.data.corpus.startswith(PREFIX):  # baselines are counted in bytes and in characters
@@ -238,12 +240,14 @@ def add_earlier(
 ) -> list[RunFolder]:
     """Take in the finished runs of other rungs or seeds that an earlier command made here.
 
-    Only those that this command would make alike; the rest is left out, and told.
+    Only those that this command would make alike; the rest is left out, and told. What is known of
+    the planned ones stays until each is heard of.
 
     Returns:
         All finished runs in the folder but the planned ones, whose files were checked.
     """
     planned = {job.folder.name for group in groups for job in group}
+    results.expect(planned)
     runs, damaged = finished_runs(where.out, without=planned)
     for path, reason in damaged:
         say(f"{path.name} is damaged ({reason}) and is left out")

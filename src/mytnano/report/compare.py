@@ -36,11 +36,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs of one seed: BPB of the arm minus BPB of its parent, and why it does not count."""
+    """Two runs of one seed: BPB of the arm minus BPB of its parent, and why it does not count.
+
+    ``precisions`` names both, ``fp32 minus bf16``, where they are not the same.
+    """
 
     seed: int
     difference: float | None
     void: str
+    precisions: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,10 +223,12 @@ def of_shared_seeds(one: Arm | None, other: Arm | None) -> tuple[Arm | None, Arm
 def _pair(run: Run, other: Run) -> Pair:
     unfit = [f"parent {other.status}"] * (not other.healthy) + [run.status] * (not run.healthy)
     known = run.bpb is not None and other.bpb is not None
+    own, others = (each.made.get("precision") for each in (run, other))
     return Pair(
         run.seed,
         run.bpb - other.bpb if known else None,  # type: ignore[operator]
         ", ".join(unfit) or ("" if known else "no score"),
+        f"{own} minus {others}" if own and others and own != others else "",
     )
 
 

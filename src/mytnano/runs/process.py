@@ -10,8 +10,8 @@ import signal
 import sys
 import types
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
 
+from mytnano.children import ctrl_c_held, environment_of
 from mytnano.runs import worker
 from mytnano.runs.jobs import Job, Work
 
@@ -40,7 +40,7 @@ class WorkerProcess:
     def start(self, threads: int) -> None:
         """Start the process with so many threads for its matrix products."""
         variables = dict.fromkeys(_THREAD_VARIABLES, str(threads))
-        with _environment(variables), _ctrl_c_held(), _without_main_module(self._work):
+        with environment_of(variables), ctrl_c_held(), _without_main_module(self._work):
             self._process.start()
         # Only the worker may hold its end, or its death would not close the pipe.
         self._theirs.close()
@@ -85,47 +85,6 @@ class WorkerProcess:
         except ValueError:
             return f"signal {-code}"
         return f"{name}, perhaps too little memory" if name == "SIGKILL" else name
-
-
-def start_quiet_tracker() -> None:
-    """Start multiprocessing's own helper process, which cleans up after workers that are killed.
-
-    It would lift our block of Ctrl-C if the first worker started it; and it would warn of every
-    semaphore that it cleans up, which says nothing to anyone.
-    """
-    warnings = os.environ.get("PYTHONWARNINGS")
-    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
-    with _environment({"PYTHONWARNINGS": f"{warnings},{quiet}" if warnings else quiet}):
-        resource_tracker.ensure_running()
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set what a child reads once, when it starts or loads a library."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Keep Ctrl-C back while a child starts: it inherits this until it ignores the signal."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    start_quiet_tracker()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -7,24 +7,19 @@ not break the display; ``faulthandler`` leaves the stack of a crash there.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
-import multiprocessing
 import os
 import pickle
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from mytnano.children import be_deaf_to_ctrl_c, leave_with_parent
 from mytnano.run_files import LOG
 from mytnano.runs.jobs import Job, Report, carry_out
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +31,8 @@ class Broken:
 
 def main(connection: Connection, work: bytes) -> None:
     """Body of the process: ``work`` is a pickled job function, jobs come in, events go out."""
-    _leave_with_parent()
-    _be_deaf_to_ctrl_c()
+    leave_with_parent()
+    be_deaf_to_ctrl_c()
     _redirect(os.devnull)
     faulthandler.enable()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -55,34 +50,6 @@ def main(connection: Connection, work: bytes) -> None:
             raise
         except Exception:
             connection.send(Broken(traceback.format_exc()))
-
-
-def _leave_with_parent() -> None:
-    """Die when the parent dies, even if by kill -9: no orphan goes on training."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    # Everything this worker starts (compilers) is in one group, which can be ended at once.
-    if hasattr(os, "setsid"):
-        os.setsid()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    # Where the kernel does not do it: the parent's end of a pipe closes when it dies.
-    def watch() -> None:
-        parent.join()
-        if hasattr(os, "killpg"):
-            os.killpg(os.getpgid(0), signal.SIGKILL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
-
-
-def _be_deaf_to_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The parent blocks the signal while it starts us, so that none hits the interpreter's start.
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager

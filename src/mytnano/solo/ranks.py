@@ -57,7 +57,7 @@ def train_together(
         UserError: on every rank, something to fix, in one sentence; nothing learned is lost.
         KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
     """
-    check(request, ways)
+    check(request, ways, folder)
     if request.minutes is not None:
         raise UserError("ranks are not trained by the clock: give --tokens or --bytes")
     if not is_chief():

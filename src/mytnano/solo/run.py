@@ -38,6 +38,7 @@ from mytnano.solo.plan import (
 )
 from mytnano.solo.show import LiveLine, closing_lines, opening_lines, resumption_line
 from mytnano.terminal import sentences
+from mytnano.text.readers import check_apart
 from mytnano.training.care import Care, Recorder
 from mytnano.training.loop import train
 from mytnano.training.peak import peak
@@ -67,7 +68,7 @@ def train_one(request: Request, ways: Ways, folder: Path, console: Console) -> d
         UserError: something to fix, in one sentence; nothing that was learned is lost.
         KeyboardInterrupt: Ctrl-C or a signal to end; a checkpoint of the last step was written.
     """
-    check(request, ways)
+    check(request, ways, folder)
     say = sentences(console)
     with folder_lock(folder):
         plan = found_plan(request, folder)
@@ -87,7 +88,7 @@ def show_plan(request: Request, folder: Path, console: Console) -> None:
     Raises:
         UserError: as of :func:`train_one`.
     """
-    check(request, Ways())
+    check(request, Ways(), folder)
     say = sentences(console)
     with tempfile.TemporaryDirectory() as scratch:
         plan = found_plan(request, folder) if folder.is_dir() else None
@@ -100,10 +101,11 @@ def show_plan(request: Request, folder: Path, console: Console) -> None:
         introduce(request, plan, text, say)
 
 
-def check(request: Request, ways: Ways) -> None:
+def check(request: Request, ways: Ways, folder: Path) -> None:
     """Refuse what can be refused before any text is read, in a sentence (UserError)."""
     check_precision(request.precision)
     check_request(request)
+    check_apart(request.data.corpus, folder)
     for name in ways.log:
         if name not in KINDS:
             raise unknown(name, "a logger", KINDS)

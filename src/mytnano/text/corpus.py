@@ -54,6 +54,12 @@ class Corpus:
     test: Sequence[bytes]
     notes: list[str]
 
+    @property
+    def held(self) -> int:
+        """Bytes of text in memory; shards are mapped, and hold none."""
+        splits = (self.train, self.validation, self.test)
+        return sum(sum(map(len, each)) for each in splits if isinstance(each, list))
+
 
 def load_corpus(data: DataConfig) -> Corpus:
     """Read and split the corpus that ``data`` names.

@@ -56,6 +56,22 @@ def read_source(corpus: str) -> Source:
     return source
 
 
+def check_apart(corpus: str, out: Path) -> None:
+    """Raise UserError if what is written to ``out`` would become a part of the corpus."""
+    folder = None if corpus == "sotu" or corpus.startswith("hf:") else existing_path(corpus)
+    if folder is None or not folder.is_dir():
+        return
+    inside = out.resolve()
+    if not inside.is_relative_to(folder.resolve()):
+        return
+    names = inside.relative_to(folder.resolve()).parts
+    if not any(name.startswith(".") for name in names):  # hidden ones are not read
+        raise UserError(
+            f"the output folder '{out}' lies in the corpus '{corpus}' and would become a part of "
+            "its text: give an --out elsewhere, or a folder with nothing but the text"
+        )
+
+
 def corpus_path(corpus: str) -> Path:
     """The file or folder that a corpus is; UserError if there is none."""
     path = existing_path(corpus)
@@ -70,6 +86,7 @@ def corpus_path(corpus: str) -> Path:
 def existing_path(text: str) -> Path | None:
     """The file or folder that ``text`` names, or None; ``~`` is the home folder."""
     try:
+        text.encode()
         path = Path(text).expanduser()
         return path if text and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, no such home
@@ -129,11 +146,11 @@ def is_binary(content: bytes) -> bool:
 def read_path(path: Path) -> Source:
     """One file: records where it has them (.jsonl, .parquet), else one text without borders."""
     if (records := records_of(path)) is None:
-        return Source(path.name, _kept([read_bytes(path)]), bordered=False)
+        return Source(readable(path.name), _kept([read_bytes(path)]), bordered=False)
     _check_size(path)
     taken = Taken()
-    documents = _kept(records(path, taken))
-    return Source(path.name, documents, notes=taken.notes(path.name))
+    name, documents = readable(path.name), _kept(records(path, taken))
+    return Source(name, documents, notes=taken.notes(name))
 
 
 def read_folder(folder: Path) -> Source:
@@ -149,7 +166,7 @@ def read_folder(folder: Path) -> Source:
         else:
             found = [read_bytes(path)]
             if is_binary(found[0]):
-                binary.append(path.name)
+                binary.append(readable(path.name))
                 continue
         documents += _kept(found)
         held += sum(map(len, found))
@@ -162,7 +179,12 @@ def read_folder(folder: Path) -> Source:
         count = "1 binary file was" if len(binary) == 1 else f"{len(binary)} binary files were"
         first = binary[0] if len(binary) == 1 else f"{binary[0]} and others"
         notes.append(f"{count} skipped: {first}.")
-    return Source(folder.resolve().name, documents, notes=notes)
+    return Source(readable(folder.resolve().name), documents, notes=notes)
+
+
+def readable(name: str) -> str:
+    """A file's name with every byte that is not UTF-8 replaced, for notes and titles."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mytnano.children import be_deaf_to_ctrl_c, ctrl_c_held, leave_with_parent
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, json_text, sha256_bytes
 from mytnano.text.cache import digest
-from mytnano.text.readers import existing_path
+from mytnano.text.readers import check_apart, existing_path
 from mytnano.text.shards import (
     BLOCK,
     MANIFEST,
@@ -111,6 +112,7 @@ def build_shards(
             disk is full.
     """
     out = request.out
+    check_apart(request.corpus, out)
     _settle(request)
     kept = _texts_of(out)
     tokenizer = _tokenizer(request)
@@ -238,6 +240,7 @@ class _Makers:
     def __init__(self, out: Path, tokenizer: Tokenizer, workers: int) -> None:
         self._out, self._tokenizer, self._workers = out, tokenizer, workers
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        self._children: list[multiprocessing.process.BaseProcess] = []
 
     def __enter__(self) -> _Makers:
         if self._workers:
@@ -247,10 +250,16 @@ class _Makers:
                 initializer=_start_worker,
                 initargs=(self._out,),
             )
+            before = multiprocessing.active_children()
+            with ctrl_c_held():
+                self._pool.submit(int)  # starts all of them
+            self._children = [c for c in multiprocessing.active_children() if c not in before]
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._pool is not None:
+            for child in self._children if kind else ():  # a shard may take minutes
+                child.kill()
             self._pool.shutdown(cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise UserError(
@@ -302,6 +311,8 @@ _worker_tokenizer: Tokenizer | None = None
 
 
 def _start_worker(out: Path) -> None:
+    leave_with_parent()
+    be_deaf_to_ctrl_c()
     global _worker_tokenizer
     _worker_tokenizer = load_tokenizer(out / TOKENIZER)
 

@@ -73,7 +73,10 @@ def largest_fleet(config: RunConfig, wanted: int) -> int:
         return 1
     key = signature(config)
     if key not in _footprints:
-        one, two = (dry_run(config, size) for size in (1, 2))
+        try:
+            one, two = (dry_run(config, size) for size in (1, 2))
+        except torch.OutOfMemoryError:  # of two, or of one, which the run itself will then say
+            one, two = 0, memory.free_bytes(config.train.device) * 2
         _footprints[key] = one, max(two - one, member_bytes(config))
     one, each = _footprints[key]
     gc.collect()  # the fleets of the dry runs, which would count as memory in use

@@ -30,12 +30,15 @@ class Guard:
     Args:
         spreads: how many spreads (1.4826 times the median absolute deviation, which is the standard
             deviation of a normal distribution) above the median is a spike.
-        state: what :attr:`state` was when the run was interrupted.
+        state: what :attr:`state` was when the run was interrupted. If it had stopped the run, the
+            patience starts anew.
     """
 
     def __init__(self, spreads: float, state: dict[str, Any] | None = None) -> None:
         self.spreads = spreads
         self.state: dict[str, Any] = state or {"recent": [], "skipped": 0, "in_a_row": 0}
+        if self.exhausted:
+            self.state["in_a_row"] = 0
 
     def accepts(self, loss: float, norm: float) -> bool:
         """Whether a step of this loss and gradient norm is to be made; counted either way."""

@@ -34,7 +34,6 @@ def read_corpus(corpus: str, split: str, test_file: str | None) -> Corpus:
     return load_corpus(DataConfig(corpus=corpus, split=split, test_file=test_file))
 
 
-@functools.lru_cache(maxsize=2)
 def prepare(data: DataConfig, cache: Path) -> Text:
     """Read, split and tokenise what ``data`` names; ``cache`` keeps tokenizers and ids.
 
@@ -42,32 +41,48 @@ def prepare(data: DataConfig, cache: Path) -> Text:
         UserError: the corpus cannot be used, or has changed since the run was planned.
     """
     if data.corpus.startswith(PREFIX):
-        if data.text_bytes:
-            raise UserError("data.text_bytes takes a part of a text in memory: shards have none")
-        corpus, tokenizer, *streams = open_shards(data, cache)
-        check_tokenizer(data, tokenizer)
-        return Text(corpus, tokenizer, *streams)
-    corpus = read_corpus(data.corpus, data.split, data.test_file)
-    if data.fingerprint and data.fingerprint != corpus.fingerprint:
+        return _of_shards(data, cache)
+    # What the ids depend on and nothing else, as a config before and after it is resolved, and
+    # those of all windows, share one text.
+    text = _of_corpus(
+        (data.corpus, data.split, data.test_file),
+        data.tokenizer,
+        data.tokenizer_bytes if data.tokenizer.startswith("bpe:") else 0,
+        data.text_bytes,
+        cache,
+    )
+    if data.fingerprint and data.fingerprint != text.corpus.fingerprint:
         raise UserError(
             f"the text of '{data.corpus}' has changed since this run was planned: "
             "start again in a new --out folder"
         )
-    learned_from = (
-        first_bytes(corpus.train, data.tokenizer_bytes)
-        if data.tokenizer.startswith("bpe:")
-        else corpus.train
-    )
-    tokenizer = build_tokenizer(data.tokenizer, learned_from, cache)
-    splits = (
-        encode_split(documents, tokenizer, cache)
-        for documents in (
-            first_bytes(corpus.train, data.text_bytes),
-            corpus.validation,
-            corpus.test,
-        )
-    )
-    return Text(corpus, tokenizer, *splits)
+    return text
+
+
+@functools.lru_cache(maxsize=2)
+def _of_shards(data: DataConfig, cache: Path) -> Text:
+    if data.text_bytes:
+        raise UserError("data.text_bytes takes a part of a text in memory: shards have none")
+    corpus, tokenizer, *streams = open_shards(data, cache)
+    check_tokenizer(data, tokenizer)
+    return Text(corpus, tokenizer, *streams)
+
+
+@functools.lru_cache(maxsize=2)
+def _of_corpus(
+    named: tuple[str, str, str | None], vocabulary: str, learned: int, part: int, cache: Path
+) -> Text:
+    """The text of a corpus, split and test file; ``learned`` and ``part`` are bytes, 0 for all."""
+    corpus = read_corpus(*named)
+    tokenizer = build_tokenizer(vocabulary, first_bytes(corpus.train, learned), cache)
+    parts = (first_bytes(corpus.train, part), corpus.validation, corpus.test)
+    return Text(corpus, tokenizer, *(encode_split(each, tokenizer, cache) for each in parts))
+
+
+def forget() -> None:
+    """Drop the texts that this process holds."""
+    for held in (read_corpus, _of_shards, _of_corpus):
+        held.cache_clear()
 
 
 def first_bytes(documents: list[bytes], limit: int) -> list[bytes]:
@@ -86,11 +101,14 @@ def first_bytes(documents: list[bytes], limit: int) -> list[bytes]:
 def resolve(config: RunConfig, cache: Path, keep_context: bool = False) -> RunConfig:
     """Fill in what only the text can tell: fingerprint, vocabulary size, window in tokens.
 
+    A window's tokens are those of the whole training text, also for a run that reads a part of it.
+
     Args:
         keep_context: the design says how many tokens a window has, and the text how many bytes
             they make on average.
     """
-    text = prepare(config.data, cache)
+    shards = config.data.corpus.startswith(PREFIX)
+    text = prepare(config.data if shards else config.data.but(text_bytes=0), cache)
     context, window = config.model.context, config.data.window_bytes
     if keep_context:
         window = bytes_per_window(text.train, context)
