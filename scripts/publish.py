@@ -50,7 +50,7 @@ from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from mytnano.ladder.decode_speed import GROUP as DECODED
 from mytnano.ladder.results import CSV as ROWS
-from mytnano.ladder.results import united, with_origins, write_csv
+from mytnano.ladder.results import as_most, united, with_origins, write_csv
 from mytnano.report.data import load_results
 from mytnano.report.html import write_report
 from mytnano.run_files import (
@@ -163,19 +163,20 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         header, *lines = csv.reader(file)
     targets = []
     for group in found:
-        target = copy(
-            GROUP_FILES, folder, root / group_folder(results["budget"]["name"], group.name)
-        )
-        if (path := target / GROUP_RATES).exists():  # the folder's are of all its groups
-            rates = json.loads(path.read_bytes())
-            own = {id: rate for id, rate in rates["rungs"].items() if id in group.ids}
-            atomic_write_json(path, rates | {"rungs": own})
+        target = root / group_folder(results["budget"]["name"], group.name)
+        before = json_of(target / GROUP_RATES)
+        copy(GROUP_FILES, folder, target)
+        if rates := json_of(target / GROUP_RATES):  # the folder's are of all its groups
+            tuned = {id: rate for id, rate in rates["rungs"].items() if id in group.ids}
+            same = before.get("rungs") == tuned  # tuned by an earlier command, in its conditions
+            atomic_write_json(target / GROUP_RATES, before if same else rates | {"rungs": tuned})
         if group.name != DECODED:
             (target / DECODE).unlink(missing_ok=True)
         runs = [row for row in results["runs"] if row["rung"] in group.ids]
         known = results.get("configs") or {}
         configs = {id: config for id, config in known.items() if id in group.ids}
-        atomic_write_json(target / RESULTS, results | {"runs": runs, "configs": configs})
+        own = as_most(results | {"runs": runs, "configs": configs})
+        atomic_write_json(target / RESULTS, own)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([header, *(line for line in lines if line[0] in group.ids)])
@@ -183,6 +184,11 @@ def publish_groups(folder: Path, root: Path) -> list[Path]:
         write_report(target, force=True)
         targets.append(target)
     return targets
+
+
+def json_of(path: Path) -> dict:
+    """What a JSON file holds; nothing if there is none."""
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def publish_model(folder: Path, root: Path) -> Path:

@@ -135,8 +135,19 @@ def test_publishing_groups_gives_each_its_own_rows(tree, tmp_path):
     assert set(own) == {"positions-none"}
     assert (heads / "decode.json").exists() and not (places / "decode.json").exists()
     assert 'id="group-kv-heads"' in (heads / "report.html").read_text()
+    results = json.loads((out / "results.json").read_text())
+    earlier = {"commit": "beef", "hardware": "an older one"}
+    results["runs"] = [row | {"made": earlier} for row in results["runs"]]
+    atomic_write_json(out / "results.json", results)
+    later = json.loads((out / "group_rates.json").read_text()) | {"environment": {"commit": "new"}}
+    atomic_write_json(out / "group_rates.json", later)
+    assert publish.main(["groups", str(out)], tree) == 0
+    again = json.loads((heads / "results.json").read_text())
+    assert again["environment"] == found["environment"] | earlier
+    assert [row for row in again["runs"] if "made" in row] == []
+    assert "environment" not in json.loads((places / "group_rates.json").read_text())
     shown = (tree / "docs/groups.md").read_text().partition("At budget `quick`")[2]
-    assert "| MHA, 4 heads | " in shown.partition("## ")[0] and "0123abc" in shown
+    assert "| MHA, 4 heads | " in shown.partition("## ")[0] and "beef" in shown
 
 
 def write_results_csv(out):

@@ -92,9 +92,7 @@ def test_names_that_are_no_text(tmp_path):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(content)
     source = read_source(str(tmp_path))
     assert source.documents == [b"words"]
-    assert source.notes == [
-        "1 binary file was skipped: b\ufffd.bin."
-    ]
+    assert source.notes == ["1 binary file was skipped: b\ufffd.bin."]
     with pytest.raises(UserError, match="is neither a known corpus"):
         read_source(os.fsdecode(os.fsencode(tmp_path) + b"/c\xe9.txt"))
 

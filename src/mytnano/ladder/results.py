@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -154,6 +155,20 @@ def with_origins(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, An
             row = row | {MADE: other}
         rows.append(row)
     return found | {"runs": rows}
+
+
+def as_most(found: dict[str, Any]) -> dict[str, Any]:
+    """``found``, a part of a ladder's results, with the conditions of most of its runs for all."""
+    here = found["environment"]
+    made = [here | row.get(MADE, {}) for row in found["runs"]]
+    usual = Counter(map(origin, made)).most_common(1)[0][0]
+    there = next(each for each in made if origin(each) == usual)
+    rows = []
+    for row, each in zip(found["runs"], made, strict=True):
+        other = {name: value for name, value in each.items() if there.get(name) != value}
+        row = {name: value for name, value in row.items() if name != MADE}
+        rows.append(row | {MADE: other} if origin(each) != usual else row)
+    return found | {"environment": there, "runs": rows}
 
 
 def united(found: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
