@@ -164,13 +164,14 @@ def test_a_group_without_its_own_rungs_is_not_shown(tmp_path):
     assert "groups" not in re.findall(r'\bid="([^"]+)"', render(results))
 
 
-def test_a_page_of_a_group_alone_begins_with_it(tmp_path):
-    alone = render(load_results(folder_of(tmp_path / "alone", "positions", seeds=1)))
+@pytest.mark.parametrize("name", ["positions", "tokenizers"])
+def test_a_page_of_a_group_alone_begins_with_it(tmp_path, name):
+    alone = render(load_results(folder_of(tmp_path / "alone", name, seeds=1)))
     shown = re.findall(r'<section id="([^"]+)"', alone)
     assert shown[:2] == ["groups", "rungs"] and not {"ladder", "table", "as-logged"} & set(shown)
-    assert f"<h1>{WIDER_GROUPS['positions'].question}</h1>" in alone
+    assert f"<h1>{WIDER_GROUPS[name].question}</h1>" in alone
     assert set(re.findall(r'href="#([^"]+)"', alone)) <= set(re.findall(r'\bid="([^"]+)"', alone))
-    ids = [*WIDER_GROUPS["positions"].ids, "bigram", "logged-final-init"]
+    ids = [*WIDER_GROUPS[name].ids, "bigram", "logged-final-init"]
     beside = render(load_results(make_folder(tmp_path / "beside", ids, seeds=1)))
     shown = re.findall(r'<section id="([^"]+)"', beside)
     assert shown.index("ladder") < shown.index("as-logged") < shown.index("groups")

@@ -59,7 +59,7 @@ class Budget:
 
 def text_size(count: float) -> str:
     """An amount of training text: ``256 KiB``, ``40 MiB``."""
-    large = count >= 0.9995 * MIB
+    large = count >= 999.5 * 1024
     return f"{count / MIB:.3g} MiB" if large else f"{count / 1024:.3g} KiB"
 
 
