@@ -301,25 +301,41 @@ def fit_to_publish(folder: Path, commit: str) -> None:
         )
 
 
-def measure_fresh(root: Path, words: list[str], note: str = "") -> None:
-    """Clone, time both commands, and publish what the first one left.
+def measure_fresh(root: Path, words: list[str], note: str = "", only: str = "") -> None:
+    """Clone, time both commands or one of them, and publish what the ladder left.
 
-    The clone is kept if a command fails; the ladder is published before the tests begin.
+    Each time is written when it is known. The clone is kept if a command fails.
     """
     clone = Path(tempfile.mkdtemp(prefix="mytnano-")) / "clone"
     subprocess.run(["git", "clone", "--quiet", root, clone], check=True)
     ladder, tests = TIMED
     try:
-        timed = [run_timed(ladder, clone, words)]
-        environment = checked(clone / QUICK)["environment"]
-        run_timed(ladder, clone, [*words, DEPTHS])  # of the figure, which `make ladder` leaves out
-        publish(clone / QUICK, root)
-        timed.append(run_timed(tests, clone, words))
+        if only != tests:
+            timed = run_timed(ladder, clone, words)
+            made = checked(clone / QUICK)["environment"]
+            keep_time(root, timed, note, made)
+            # The cells of the depth figure, which `make ladder` leaves out.
+            run_timed(ladder, clone, [*words, DEPTHS])
+            publish(clone / QUICK, root)
+        if only != ladder:
+            keep_time(root, run_timed(tests, clone, words), note)
     except UserError as error:
         raise UserError(f"{error}; it is kept in {clone}") from None
-    found = {"environment": environment, "commands": timed}
-    atomic_write_json(root / COMMANDS_FILE, found | ({"note": note} if note else {}))
     shutil.rmtree(clone.parent)
+
+
+def keep_time(root: Path, timed: dict, note: str, environment: dict | None = None) -> None:
+    """Write how long a command took beside what is known of the other one."""
+    found = json_of(root / COMMANDS_FILE)
+    others = {each["command"]: each for each in found.get("commands", [])}
+    by_name = others | {timed["command"]: timed | ({"note": note} if note else {})}
+    atomic_write_json(
+        root / COMMANDS_FILE,
+        {
+            "environment": environment or found.get("environment", {}),
+            "commands": [by_name[name] for name in TIMED if name in by_name],
+        },
+    )
 
 
 def run_timed(command: str, folder: Path, words: list[str]) -> dict[str, Any]:
@@ -369,6 +385,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("scale")
     fresh = verbs.add_parser("fresh")
     fresh.add_argument("words", nargs="*", metavar="NAME=VALUE", help="passed on to make")
+    fresh.add_argument("--only", choices=TIMED, default="", help="time this command alone")
     fresh.add_argument("--note", default="", help="what the reader should know of the machine")
     return whole
 
@@ -385,7 +402,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     }
     try:
         if given.verb == "fresh":
-            measure_fresh(root, given.words, given.note)
+            measure_fresh(root, given.words, given.note, given.only)
         elif given.verb == "scale":
             measure_scale(root)
         elif given.verb == "ladder":

@@ -199,4 +199,4 @@ def test_a_checkout_may_be_a_folder_or_the_file(checkout):
 
 def test_two_races_at_a_time_are_refused(tmp_path):
     with pytest.raises(UserError, match="--tokenizers and --decode are different races"):
-        bench(tokenizers=True, decode=tmp_path)
+        bench(None, tokenizers=True, decode=tmp_path)

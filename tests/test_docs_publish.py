@@ -249,4 +249,20 @@ def test_a_fresh_clone_whose_tests_fail_is_kept_with_its_ladder(
     assert "`make test` ended with exit code 2" in said
     assert (Path(said.split("kept in ")[1].strip()) / publish.QUICK / "results.json").exists()
     assert (tree / "results/ladder/quick/results.json").exists()
-    assert not (tree / "results/commands.json").exists()
+    timed = json.loads((tree / "results/commands.json").read_text())
+    assert [c["command"] for c in timed["commands"]] == ["make ladder"], "its time is not lost"
+
+
+@needs_tools
+def test_one_command_is_timed_alone(tree, tmp_path):
+    commit_a_toy_project(tree, tmp_path)
+    before = {"command": "make ladder", "seconds": 600.0, "commit": "beef", "note": "Of old."}
+    atomic_write_json(
+        tree / "results/commands.json", {"environment": {"cores": 2}, "commands": [before]}
+    )
+    assert publish.main(["fresh", "--only", "make test"], tree) == 0
+    timed = json.loads((tree / "results/commands.json").read_text())
+    assert timed["commands"][0] == before and timed["environment"] == {"cores": 2}
+    assert timed["commands"][1]["last_line"] == "7 passed"
+    assert not (tree / "results/ladder").exists()
+    assert "`make ladder`: Of old." in (tree / "README.md").read_text()

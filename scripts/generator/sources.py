@@ -69,7 +69,7 @@ def commands(project: Project) -> str:
         "tools for tests."
         if len(commits) == 1
         else "Each from a fresh clone of its commit, installation included.",
-        timed.get("note"),
+        *(f"`{c['command']}`: {c['note']}" for c in timed["commands"] if c.get("note")),
         conditions(timed.get("environment")),
     )
     note = " ".join(part for part in parts if part)
