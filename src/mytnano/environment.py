@@ -19,7 +19,8 @@ from mytnano.config import semantics
 from mytnano.errors import UserError, unknown
 
 WORKER_BYTES = 3 << 29
-"""Memory that one worker process may need beside its text: libraries, a small model's training."""
+"""Memory that one worker process may need beside its text: for libraries, and to train a small
+model."""
 
 TEXT_BYTES = 13
 """Memory for each byte of the corpus: itself, and where a byte is a token its id and its place."""

@@ -55,6 +55,7 @@ def shard(
     from mytnano.cli.shards import check, make
     from mytnano.environment import count_workers
     from mytnano.runs.lock import folder_lock
+    from mytnano.text.readers import check_apart
     from mytnano.text.shard_build import Request
 
     console = Console()
@@ -74,6 +75,7 @@ def shard(
         limit=limit_mb << 20,
         tokenizer_bytes=tokenizer_mb << 20,
     )
+    check_apart(corpus, out)
     with folder_lock(out):
         make(request, count_workers(workers, "cpu"), console)
 

@@ -23,7 +23,7 @@ from mytnano.children import be_deaf_to_ctrl_c, ctrl_c_held, leave_with_parent
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_bytes, atomic_write_json, json_text, sha256_bytes
 from mytnano.text.cache import digest
-from mytnano.text.readers import check_apart, existing_path
+from mytnano.text.readers import existing_path
 from mytnano.text.shards import (
     BLOCK,
     MANIFEST,
@@ -112,7 +112,6 @@ def build_shards(
             disk is full.
     """
     out = request.out
-    check_apart(request.corpus, out)
     _settle(request)
     kept = _texts_of(out)
     tokenizer = _tokenizer(request)

@@ -42,8 +42,7 @@ def prepare(data: DataConfig, cache: Path) -> Text:
     """
     if data.corpus.startswith(PREFIX):
         return _of_shards(data, cache)
-    # What the ids depend on and nothing else, as a config before and after it is resolved, and
-    # those of all windows, share one text.
+    # By what the ids depend on alone: a config before and after it is resolved shares one text.
     text = _of_corpus(
         (data.corpus, data.split, data.test_file),
         data.tokenizer,
