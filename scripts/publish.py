@@ -8,6 +8,7 @@
     python scripts/publish.py answer FOLDER     an answer that `mytnano ablate` gave
     python scripts/publish.py claims FOLDER     evidence that `mytnano claims run` left there
     python scripts/publish.py model RUN         a model that `mytnano train` made
+    python scripts/publish.py forecast FOLDER   a forecast by `mytnano forecast --budget full`
     python scripts/publish.py scale             measure memory and the coordinate check anew
     python scripts/publish.py fresh             clone this commit, time `make ladder` and
                                                 `make test` there, publish the quick run and both
@@ -41,6 +42,7 @@ from generator.lab import FOLDER as ANSWERS
 from generator.ladder import folder_of
 from generator.models import FOLDER as MODELS
 from generator.precision import FOLDER as PRECISION
+from generator.scale import FORECAST, FORECAST_FIGURE
 from generator.sources import COMMANDS_FILE
 from generator.tables import environments_of
 
@@ -72,6 +74,8 @@ FILES = (ROWS, RESULTS, BASELINES, ATTENTION, GROUP_RATES, DECODE, "report.html"
 GROUP_FILES = (BASELINES, GROUP_RATES, DECODE)
 MODEL_FILES = (CONFIG, RESULT, METRICS, SAMPLES)
 ANSWER_FILES = ("answer.json", ROWS)
+FORECAST_FILES = ("forecast.json", "runs.csv")
+FORECAST_BUDGET = "full"
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
 CORPUS = "sotu"
 TIMED = ("make ladder", "make test")
@@ -227,6 +231,27 @@ def publish_answer(folder: Path, root: Path) -> Path:
     return copy(ANSWER_FILES, folder, root / ANSWERS / name)
 
 
+def publish_forecast(folder: Path, root: Path) -> Path:
+    """Copy a forecast and its runs to the results, and its figure to the documents.
+
+    Raises:
+        UserError: it is none of `mytnano forecast --budget full`, or was made from a changed tree.
+    """
+    try:
+        found = json.loads((folder / FORECAST_FILES[0]).read_bytes())
+        budget, made = found["budget"], environments_of(found)
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{folder} holds no runs with their forecast: `mytnano forecast` makes both"
+        ) from None
+    if budget != FORECAST_BUDGET:
+        raise UserError(f"a forecast of budget {budget} means nothing and is not published")
+    for each in made:
+        fit_to_publish(folder, each.get("commit") or "")
+    copy((FORECAST_FIGURE.name,), folder, root / FORECAST_FIGURE.parent)
+    return copy(FORECAST_FILES, folder, root / FORECAST)
+
+
 def measure_scale(root: Path) -> None:
     """Run the two measurements of docs/scale.md and docs/forecast.md in a clone of this commit."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -375,7 +400,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = whole.add_subparsers(dest="verb", required=True, metavar="KIND")
-    for verb in ("ladder", "precision", "groups", "answer", "claims", "model"):
+    for verb in ("ladder", "precision", "groups", "answer", "claims", "model", "forecast"):
         verbs.add_parser(verb).add_argument("folder", type=Path)
     lacking = verbs.choices["ladder"].add_mutually_exclusive_group()
     lacking.add_argument(
@@ -398,6 +423,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         "groups": publish_groups,
         "answer": publish_answer,
         "claims": publish_claims,
+        "forecast": publish_forecast,
         "model": publish_model,
     }
     try:

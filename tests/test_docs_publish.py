@@ -181,6 +181,32 @@ def test_publishing_a_model(tree, filled, tmp_path, capsys):
     assert "> The people of the toys" in regions()["models-samples"](Project(tree))
 
 
+def test_publishing_a_forecast(tree, tmp_path, capsys):
+    out = tmp_path / "forecast"
+    found = {"budget": "smoke", "corpus": "toys", "rates": {"d16": 0.004}}
+    found |= {"sentences": ["4 runs in 2 cells", "gate FAILED: of *toys*"]}
+    found["environments"] = [{"hardware": "toy", "commit": "abc", "date": "2026-01-01"}]
+    for budget, commit, said in (
+        ("smoke", "abc", "of budget smoke means nothing"),
+        ("full", "abc+", "made from a changed tree"),
+        ("full", "abc", ""),
+    ):
+        environments = [each | {"commit": commit} for each in found["environments"]]
+        changed = {"budget": budget, "environments": environments}
+        atomic_write_json(out / "forecast.json", found | changed)
+        (out / "runs.csv").write_text("params,bytes,bpb,seed\n")
+        (out / "forecast.svg").write_text("<svg/>")
+        assert publish.main(["forecast", str(out)], tree) == (2 if said else 0)
+        assert said in capsys.readouterr().err
+    assert (tree / "docs/img/forecast.svg").read_text() == "<svg/>"
+    assert (tree / "results/scale/forecast/runs.csv").exists()
+    region = regions()["forecast"](Project(tree))
+    assert "- gate FAILED: of \\*toys\\*" in region and "0.004 (d16)" in region
+    assert "(img/forecast.svg)" in region and "commit `abc`" in region
+    (out / "forecast.json").unlink()
+    assert publish.main(["forecast", str(out)], tree) == 2
+
+
 def test_publishing_another_precision(tree, tmp_path):
     out = make_folder(tmp_path / "out", ("bigram",), extras=False)
     assert publish.main(["precision", str(out)], tree) == 0

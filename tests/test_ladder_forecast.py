@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mytnano.config import DataConfig
 from mytnano.errors import UserError
-from mytnano.ladder import trials
+from mytnano.ladder import forecast, trials
 from mytnano.ladder.forecast import Request, make_runs
 from mytnano.measure.memory_plan import count_weights
 from mytnano.planning import sizes
@@ -77,7 +77,21 @@ def test_runs_are_made_once(tmp_path, monkeypatch):
     assert all(1 < run.bpb < 9 for run in first.runs)
     assert all(run.flops > 0 for run in first.runs)
     monkeypatch.setattr(trials, "work", lambda job, report: pytest.fail("made again"))
-    assert make_runs(request, Console(file=io.StringIO())).runs == first.runs
+    made_on = [each["commit"] for each in first.environments]
+    monkeypatch.setattr(
+        forecast, "environment", lambda *_: {"commit": "another, which made none of them"}
+    )
+    again = make_runs(request, Console(file=io.StringIO()))
+    assert again.runs == first.runs
+    assert [each["commit"] for each in again.environments] == made_on
+    loses = {"test_bpb": None, "status": "diverged"}
+    real = forecast.trained
+    lost = lambda *given: (found := real(*given)) | {next(iter(found)): loses}
+    printed = io.StringIO()
+    with monkeypatch.context() as patched:
+        patched.setattr(forecast, "trained", lost)
+        assert make_runs(request, Console(file=printed, width=400)).runs == first.runs[1:]
+    assert "-s0 diverged and is left out" in printed.getvalue()
     monkeypatch.setattr(sizes, "LADDERS", {"other": dataclasses.replace(ladder, name="other")})
     with pytest.raises(UserError, match="holds a forecast with --budget toy, and this is a"):
         make_runs(dataclasses.replace(request, budget="other"), Console(file=io.StringIO()))

@@ -84,6 +84,7 @@ def regions() -> dict[str, Region]:
         "lr-transfer": scale.lr_transfer,
         "loader": scale.loader,
         "memory": scale.memory,
+        "forecast": scale.forecast,
         "claims-overview": claims.overview,
         "claims-verdicts": claims.verdicts,
         "claims-wanting": claims.wanting,

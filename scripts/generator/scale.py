@@ -1,14 +1,26 @@
-"""The regions about larger models: coordinates, rates over sizes, memory, and the loader."""
+"""The regions about larger models: coordinates, rates, memory, the loader, and a forecast."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from generator.tables import Project, conditions, conditions_of, paragraphs, table
+from generator.tables import (
+    Project,
+    bullets,
+    conditions,
+    conditions_of,
+    environments_of,
+    paragraphs,
+    plain,
+    table,
+)
 
 COORDINATES = "results/scale/coordinates.json"
 LR_TRANSFER = "results/scale/lr_transfer.json"
 MEMORY = "results/scale/memory.json"
+FORECAST = "results/scale/forecast"
+FORECAST_FIGURE = Path("docs/img/forecast.svg")
 LOADER = "results/scale/loader.json"
 SHOWN = (("width", "stream"), ("width", "logits"), ("layers", "stream"), ("layers", "logits"))
 NAMES = {"width": "width", "layers": "depth"}
@@ -85,6 +97,21 @@ def loader(project: Project) -> str:
         f"would have been {found['mapped_bytes'] / 1e9:.1f} GB of pages{busy} (`{LOADER}`). "
         f"{conditions(found['environment'])}"
     )
+
+
+def forecast(project: Project, images: str = "img") -> str:
+    """What the runs of budget ``full`` say, in the command's own words, and its figure."""
+    found = project.read(f"{FORECAST}/forecast.json")
+    if found is None:
+        return "Not measured yet: `scripts/publish.py forecast FOLDER` publishes one."
+    picture = (
+        "![Bits per byte over bytes of text for each size, with the fitted law, and its residuals]"
+        f"({images}/{FORECAST_FIGURE.name})"
+    )
+    rates = ", ".join(f"{rate:g} ({size})" for size, rate in found["rates"].items())
+    told = f"Corpus: {found['corpus']}. Tuned rates: {rates}. Every run: `{FORECAST}/runs.csv`. "
+    said = bullets(map(plain, found["sentences"]))
+    return paragraphs(said, picture, told + conditions_of(environments_of(found)))
 
 
 def memory(project: Project) -> str:

@@ -45,6 +45,13 @@ def write_kept(path: Path, conditions: Any, values: dict[str, Any]) -> dict[str,
     return values
 
 
+def with_conditions(known: list[dict[str, Any]], now: dict[str, Any]) -> list[dict[str, Any]]:
+    """``known`` conditions of runs and those of ``now``; another day alone makes no new ones."""
+    now = json.loads(json_text(now))
+    same = any(each | {"date": ""} == now | {"date": ""} for each in known)
+    return known if same else [*known, now]
+
+
 def another_version(what: str) -> UserError:
     """What is said of a file that is whole, and not of this version."""
     return UserError(

@@ -174,7 +174,8 @@ def forecast(
             Request(budget, DataConfig(corpus=corpus), folder, device, workers), console
         )
         found = made.runs
-        about |= {"environment": made.environment, "rates": made.rates, "corpus": made.corpus}
+        about |= {"budget": budget, "environments": made.environments}
+        about |= {"rates": made.rates, "corpus": made.corpus}
         table.write_runs(folder / "runs.csv", found)
     law, gate, forecasts = conclude(found, wanted, robust)
     for sentence in table.sentences(law, gate, forecasts):

@@ -15,7 +15,7 @@ from typing import Any
 from mytnano.environment import choose_device, environment
 from mytnano.errors import UserError
 from mytnano.files import json_text
-from mytnano.kept import read_kept, write_kept
+from mytnano.kept import read_kept, with_conditions, write_kept
 from mytnano.lab.plan import Plan
 from mytnano.ladder.cells import Where
 from mytnano.ladder.fleets import choose_fleet, first_alone
@@ -147,10 +147,8 @@ def conditions(where: Where) -> dict[str, Any]:
 
 
 def note_conditions(where: Where) -> None:
-    """Write down that runs are being made now; the same conditions on another day stand once."""
-    known, now = environments(where.out), json.loads(json_text(conditions(where)))
-    if not any(each | {"date": ""} == now | {"date": ""} for each in known):
-        known = [*known, now]
+    """Write down that runs are being made now."""
+    known = with_conditions(environments(where.out), conditions(where))
     _note(where.out, **{ENVIRONMENTS: known})
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mytnano.config import DataConfig, RunConfig
 from mytnano.environment import choose_device, count_workers, environment, one_thread_if
 from mytnano.errors import UserError
-from mytnano.kept import read_kept
+from mytnano.files import MANIFEST
+from mytnano.kept import read_kept, with_conditions, write_kept
 from mytnano.ladder.cells import Where, labelled_job
 from mytnano.ladder.folder import FILE, Machine, settle
 from mytnano.ladder.run import probe
@@ -31,6 +33,9 @@ from mytnano.text.readers import check_apart
 from mytnano.training.matching import run_flops
 from mytnano.training.text import read_corpus, resolve
 from mytnano.words import duration
+
+CONDITIONS = "conditions.json"
+"""Of an output folder: hardware, versions, commit and date of its runs, as they were made."""
 
 PREFIX = "forecast-"
 """Of the budget's name in the folder, where ladders keep theirs."""
@@ -57,10 +62,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Made:
-    """The runs, where they were made, and the tuned learning rates by size."""
+    """The runs, under which conditions they were made, and the tuned learning rates by size."""
 
     runs: list[Run]
-    environment: dict[str, object]
+    environments: list[dict[str, Any]]
     rates: dict[str, float]
     corpus: str
 
@@ -69,8 +74,8 @@ def make_runs(request: Request, console: Console) -> Made:
     """Make every run that is not finished yet; the same call continues an interrupted one.
 
     Raises:
-        UserError: the corpus is too small for the budget, or a run failed or diverged; what was
-            finished stays.
+        UserError: the corpus is too small for the budget, or a run failed; what was finished
+            stays.
     """
     ladder = ladder_named(request.budget)
     device = choose_device(request.device)
@@ -96,6 +101,8 @@ def make_runs(request: Request, console: Console) -> Made:
         trainer = _Trainer(
             ladder, where, count_workers(request.workers, device, text=corpus.held), speed, console
         )
+        now = environment(device, where.precision) | {"workers": trainer.workers}
+        notes = _Conditions(request.out, now)
         with one_thread_if(trainer.workers == 0 and device == "cpu"):
             rates = trainer.tuned()
             jobs = [
@@ -106,9 +113,9 @@ def make_runs(request: Request, console: Console) -> Made:
             left = duration(Tracker(jobs, max(1, trainer.workers)).seconds_left())
             say(f"budget {ladder.name}: {len(jobs)} runs, about {left} on this machine if all new")
             results = trainer.train(jobs)
-        conditions = environment(device, where.precision) | {"workers": trainer.workers}
-    runs = [_run(job, results[job.name]) for job in jobs]
-    return Made(runs, conditions, {s.name: lr for s, lr in (rates or {}).items()}, corpus.name)
+        environments = notes.of_all_runs()
+    runs = [_run(job, results[job.name]) for job in jobs if _converged(job, results[job.name], say)]
+    return Made(runs, environments, {s.name: lr for s, lr in (rates or {}).items()}, corpus.name)
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,35 @@ def _name(size: Size, count: int) -> str:
     return f"{size.name}-{count // 1024}k"
 
 
+class _Conditions:
+    """Hardware, versions, commit and date of a folder's runs, kept in it as they are made.
+
+    Those of ``now`` are written down before the first run, in case the command is killed, and taken
+    back if it has made none.
+    """
+
+    def __init__(self, out: Path, now: dict[str, Any]) -> None:
+        self.out, self.path = out, out / CONDITIONS
+        self.before = self._finished()
+        unknown = [{"commit": ""}] if self.before else []  # runs of whoever kept no such file
+        self.known = (read_kept(self.path) or {}).get("environments", unknown)
+        self.with_now = with_conditions(self.known, now)
+        self._write(self.with_now)
+
+    def of_all_runs(self) -> list[dict[str, Any]]:
+        """The conditions of the runs that are in the folder now."""
+        if self._finished() == self.before:
+            self._write(self.known)
+            return self.known
+        return self.with_now
+
+    def _finished(self) -> set[Path]:
+        return {folder for folder in run_folders(self.out) if (folder / MANIFEST).exists()}
+
+    def _write(self, environments: list[dict[str, Any]]) -> None:
+        write_kept(self.path, None, {"environments": environments})
+
+
 def _check_budget(out: Path, name: str) -> None:
     """Raise UserError if the folder holds runs of another budget, or of a ladder."""
     held = (read_kept(out / FILE) or {}).get("budget")
@@ -163,10 +199,16 @@ def _check_budget(out: Path, name: str) -> None:
     )
 
 
+def _converged(job: Job, result: dict, say: Callable[[str], None]) -> bool:
+    """Whether a run has a loss that a law can be fitted to; if not, that is said."""
+    if result["test_bpb"] is None or result["status"] == "diverged":
+        say(f"{job.name} diverged and is left out: see {job.folder}")
+        return False
+    return True
+
+
 def _run(job: Job, result: dict) -> Run:
     config: RunConfig = job.config[0]
-    if result["test_bpb"] is None or result["status"] == "diverged":
-        raise UserError(f"{job.name} diverged, so there is no forecast: see {job.folder}")
     weights = count_weights(config.model)
     # As planned: what the windows of a seed really held differs by a thousandth or so.
     size = config.steps * config.train.batch_windows * config.data.window_bytes

@@ -151,8 +151,9 @@ def interval(forecast: Forecast) -> str:
 
 
 def as_json(law: Law, gate: Gate | None, forecasts: Sequence[Forecast]) -> dict:
-    """All of it as plain values."""
+    """All of it as plain values, and as the sentences that are printed."""
     return {
+        "sentences": sentences(law, gate, forecasts),
         "level": LEVEL,
         "runs": [asdict(run) for run in law.runs],
         "forms": {
