@@ -113,6 +113,9 @@ def fill_tree(root: Path, **toys: object) -> None:
     read |= {"steps": 900, "batch_windows": 64, "context": 1024, "set_bytes": 1e10, "shards": 149}
     read |= {"resident_growth_bytes": 9e7, "mapped_bytes": 3e10}
     atomic_write_json(root / "results/scale/loader.json", read)
+    law = {"corpus": "toys", "rates": {"d16": 0.004}, "sentences": ["4 runs in 2 cells"]}
+    law |= {"environments": [MACHINE]}
+    atomic_write_json(root / "results/scale/forecast/forecast.json", law)
     evidence = root / "src/mytnano/claims/evidence"
     claim = {"sentence": "relu is better than baseline", "name": "relu", "verdict": "better"}
     claim = found | {"arms": [claim, claim | {"name": "gelu"}], "run_minutes": 3.0, "more": {}}

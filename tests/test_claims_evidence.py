@@ -192,7 +192,7 @@ def test_attention_and_text_costs(tmp_path):
 
 
 def test_a_vocabularys_gain_is_held_against_the_largest_part(tmp_path):
-    for name in ("relu-gelu", "rmsnorm", "kv-heads", "activation"):
+    for name in measured.SMALL_PARTS:
         put(tmp_path, name, answer(part="unresolved"))  # at most 1 %
     gain = answer(big="better")
     for high, state in ((-1.5, "holds"), (-0.5, "refuted")):

@@ -13,11 +13,12 @@ from mytnano.designs.scale import SCALE
 from mytnano.distributed import checkpoint
 from mytnano.distributed import engine as sharded
 from mytnano.distributed.engine import ShardedEngine, whole
-from mytnano.distributed.run import SharedRun, refusal
+from mytnano.distributed.run import SharedRun
 from mytnano.distributed.world import World, joined
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_json, sha256_file
 from mytnano.run_files import SHARED
+from mytnano.training.engine import uneven
 from mytnano.training.loop import train
 from mytnano.training.text import windows_of
 
@@ -178,9 +179,9 @@ def test_what_an_optimizer_keeps_is_read_by_more_ranks(tmp_path):
 
 
 def test_what_ranks_cannot_train_is_refused_in_a_sentence():
-    config = SCALE["mytllm-tiny"]
-    assert refusal(config, world(2)) is None
-    assert "give --nproc-per-node 2, or a train.batch_windows that 3" in refusal(config, world(3))
+    windows = SCALE["mytllm-tiny"].train.batch_windows
+    assert uneven(windows, 2) is None
+    assert "give --nproc-per-node 2, or a train.batch_windows that 3" in uneven(windows, 3)
 
 
 def fake_checkpoint(root, step: int, config_hash: str = "abc", content: bytes = b"weights"):

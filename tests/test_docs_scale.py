@@ -34,3 +34,6 @@ def test_the_guide_runs_line_by_line(tmp_path):
         assert done.returncode == 0 or stopped, f"{line}\n{done.stdout}\n{done.stderr}"
     for name in ("one", "two", "resharded", "scaled"):
         assert RunFolder(tmp_path / "out/scale" / name).is_finished(), name
+    one, two = (RunFolder(tmp_path / "out/scale" / name).result() for name in ("one", "two"))
+    assert one["precision"] == two["precision"] == "fp32"
+    assert two["test_bpb"] == pytest.approx(one["test_bpb"], abs=1e-3)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from docs_blocks import blocks
 from run_toys import toy_folder
 
 from mytnano.inference.generate import generate, start
@@ -22,19 +23,6 @@ PAIRS = [
     for a in ("agree", "don't", "of the Union", "€5")
     for b in ("1789", "2024", "Peace")
 ]
-
-PAIRS_TASK = """
-task: toy_pairs
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: "{folder}/pairs.jsonl"}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: ""
-doc_to_target: 0
-doc_to_choice: "{{{{[sentence_good, sentence_bad]}}}}"
-target_delimiter: ""
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
 
 ROLLING_TASK = """
 task: toy_rolling
@@ -70,7 +58,9 @@ def tasks(tmp_path_factory):
     (folder / "pairs.jsonl").write_text(lines)
     texts = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     (folder / "texts.jsonl").write_text(texts)
-    for name, task in (("p", PAIRS_TASK), ("r", ROLLING_TASK), ("u", UNTIL_TASK)):
+    (page,) = (b.text for b in blocks() if b.page == "docs/use.md" and "task: pairs" in b.text)
+    (folder / "p.yaml").write_text(page.replace("PAIRS.jsonl", f"{folder}/pairs.jsonl"))
+    for name, task in (("r", ROLLING_TASK), ("u", UNTIL_TASK)):
         (folder / f"{name}.yaml").write_text(task.format(folder=folder))
     return folder
 
@@ -89,7 +79,7 @@ def found(tasks, run):
 
     return lm_eval.simple_evaluate(
         model=MytnanoLM(str(run.folder)),
-        tasks=["toy_pairs", "toy_rolling", "toy_until"],
+        tasks=["pairs", "toy_rolling", "toy_until"],
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         log_samples=True,
         bootstrap_iters=0,
@@ -99,9 +89,9 @@ def found(tasks, run):
 def test_minimal_pairs(found, tasks, run):
     pairs = read_pairs(tasks / "pairs.jsonl")
     ours = advantages(run, pairs)
-    assert found["results"]["toy_pairs"]["acc,none"] == share("all", ours).share
+    assert found["results"]["pairs"]["acc,none"] == share("all", ours).share
     assert 0 < share("all", ours).share < 1
-    samples = sorted(found["samples"]["toy_pairs"], key=lambda sample: sample["doc_id"])
+    samples = sorted(found["samples"]["pairs"], key=lambda sample: sample["doc_id"])
     for sample, nats in zip(samples, ours, strict=True):
         (good, _), (bad, _) = sample["filtered_resps"]
         assert good - bad == pytest.approx(nats, abs=1e-4)
@@ -170,7 +160,7 @@ def harness(folder, tasks, out):
     return subprocess.run(
         [
             sys.executable, "-m", "mytnano.interop.lm_harness", "run", "--model", "mytnano",
-            "--model_args", f"run={folder}", "--tasks", "toy_pairs",
+            "--model_args", f"run={folder}", "--tasks", "pairs",
             "--include_path", str(tasks), "--output_path", str(out),
         ],
         capture_output=True, text=True, cwd=out.parent,
@@ -189,4 +179,4 @@ def test_the_harnesss_own_command_line(tasks, run, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     ours = share("all", advantages(run, read_pairs(tasks / "pairs.jsonl"))).share
     (file,) = (tmp_path / "out").rglob("results*.json")
-    assert json.loads(file.read_text())["results"]["toy_pairs"]["acc,none"] == ours
+    assert json.loads(file.read_text())["results"]["pairs"]["acc,none"] == ours

@@ -288,7 +288,7 @@ def test_the_default_target():
     tokens = 88e9 / (MYTLLM_1B.data.window_bytes / MYTLLM_1B.model.context)
     assert wanted.flops == pytest.approx(training_flops(MYTLLM_1B.model, tokens), rel=0.001)
     assert target("1.5M", "2k") == Target(1.5e6, 2000)
-    with pytest.raises(UserError, match="--params many is not a number"):
+    with pytest.raises(UserError, match="--params many is not a number from 1"):
         target("many", "2k")
 
 

@@ -100,7 +100,13 @@ def test_differences_are_to_what_a_rung_is_compared_with(results, views):
     lines = {line["arm"].rung.id: line for view in views.values() for line in view["rows"]}
     assert lines["activations-relu"]["other"] is None and lines["activations-relu"]["pairs"]
     assert lines["tying-tied"]["other"] == "inits-gpt2"
-    assert lines["tokenizers-512-flops"]["other"] == "tokenizers-8192"
+    tokenizers = views["tokenizers"]
+    assert tokenizers["base"] == "tokenizers-8192"
+    for id in ("tokenizers-512", "tokenizers-512-flops", f"{BASE}-cl100k"):
+        assert lines[id]["other"] is None, "the group's own base, as the table's head says"
+        mine, base = (results.arms[each].runs[0].bpb for each in (id, tokenizers["base"]))
+        assert lines[id]["pairs"][0].difference == pytest.approx(mine - base)
+    assert lines[tokenizers["base"]]["pairs"] == []
     assert lines[BASE]["pairs"] == []
     own, other = (results.arms[id].runs[0].bpb for id in ("tying-tied", "inits-gpt2"))
     assert lines["tying-tied"]["pairs"][0].difference == pytest.approx(own - other)

@@ -12,7 +12,7 @@ from mytnano.designs.families import EXTENDED
 from mytnano.designs.groups import WIDER_GROUPS, Group, rate_of
 from mytnano.designs.rungs import KNOWN
 from mytnano.report.data import Results, load_results
-from mytnano.report.groups import view, was_run
+from mytnano.report.groups import compared_with, view, was_run
 
 FOLDER = "results/groups"
 MINUTES = f"{FOLDER}/minutes.json"
@@ -54,13 +54,13 @@ def group(project: Project, name: str) -> str:
     rows = []
     for id in found.ids:
         rung = KNOWN[id]
-        parent = rung.equal_flops or rung.parent
+        other = compared_with(found, rung)
         own = id in EXTENDED
         rows.append(
             (
                 found.members[id],
                 f"`{id}`",
-                f"`{parent}`" if own else "the ladder",
+                f"`{other}`" if other else None,
                 _rate(id) if own else "the ladder's",
                 rung.paper if own else None,
             )
@@ -68,7 +68,7 @@ def group(project: Project, name: str) -> str:
     lines = [table(("", "rung", "compared with", "learning rate", "source"), rows)]
     decides = [f"`mytnano ablate {each}`" for each in found.verdicts]
     lines.append(
-        f"The lab decides: {', '.join(decides)}."
+        f"The lab decides a part of this: {', '.join(decides)}."
         if decides
         else "No question of the lab decides this: what differs is a size, which its arms share."
     )

@@ -22,6 +22,7 @@ MEMORY = "results/scale/memory.json"
 FORECAST = "results/scale/forecast"
 FORECAST_FIGURE = Path("docs/img/forecast.svg")
 LOADER = "results/scale/loader.json"
+RATIOS = {"ratio": "resident", "tensors_ratio": "tensors'"}
 SHOWN = (("width", "stream"), ("width", "logits"), ("layers", "stream"), ("layers", "logits"))
 NAMES = {"width": "width", "layers": "depth"}
 
@@ -131,4 +132,11 @@ def memory(project: Project) -> str:
         for name, shape in found["shapes"].items()
     ]
     header = ("shape", "resident, measured", "planned / measured", "tensors alone")
-    return paragraphs(table(header, rows, header[1:]), conditions_of(where))
+    off = {key: [abs(s[key] - 1) for s in found["shapes"].values()] for key in RATIOS}
+    told = " and ".join(
+        f"{sum(each <= 0.1 for each in off[key])} of {len(off[key])} {what} plans are within 10 % "
+        f"of the measurement, the others within {max(off[key]):.0%}"
+        if max(off[key]) > 0.1 else f"all {what} plans within {max(off[key]):.1%}"
+        for key, what in RATIOS.items()
+    )  # fmt: skip
+    return paragraphs(table(header, rows, header[1:]), f"{told}. {conditions_of(where)}")

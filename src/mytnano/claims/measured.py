@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mytnano import words
 from mytnano.claims.evidence import Evidence, damaged
 from mytnano.claims.figures import log
 from mytnano.claims.ledger import Finding, planned_minutes, stated
@@ -109,7 +110,7 @@ def a_design_diverged(found: Found) -> Finding:
     )  # fmt: skip
 
 
-SMALL_PARTS = ("relu-gelu", "rmsnorm", "kv-heads", "activation")
+SMALL_PARTS = ("relu-gelu", "rmsnorm", "kv-heads", "activation", "ffn-width", "norm-place")
 
 
 @rests_on("tokenizer", *SMALL_PARTS)
@@ -127,8 +128,8 @@ def tokenizer_outweighs_parts(tokenizer: Found, *small: Found) -> Finding:
     gain, (name, largest) = max(gains), max(parts.items(), key=lambda item: item[1])
     return stated(
         gain > largest,
-        f"the best vocabulary gains at least {gain:.1f} % over bytes; the largest effect that a "
-        f"part may have is {largest:.1f} %, {name}",
+        f"the best vocabulary gains at least {gain:.1f} % over bytes; the largest effect that "
+        f"their intervals allow a part in {words.listed(SMALL_PARTS)} is {largest:.1f} %, {name}",
     )
 
 
@@ -149,7 +150,8 @@ def speed_up_is_quadratic(costs: Found) -> Finding:
     return stated(
         row["blocks_speed_up"] >= 0.5 * row["bytes_per_token"] ** 2,
         f"at equal text, the blocks of a model as the log's run {row['blocks_speed_up']:.1f} times "
-        f"as fast on tokens of {row['bytes_per_token']:.2f} bytes as on bytes, whose square is "
+        f"as fast on tokens of {row['bytes_per_token']:.2f} bytes, cl100k's on the log's own text, "
+        f"as on bytes; the square of that is "
         f"{row['bytes_per_token'] ** 2:.0f}; with its head of {row['vocabulary']:,} tokens a step "
         f"is {row['whole_speed_up']:.2f} times as fast",
     )

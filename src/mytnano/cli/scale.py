@@ -104,7 +104,7 @@ def plan(
 ) -> None:
     """What a run would take on hardware that need not be here: memory by part, FLOPs, time."""
     from mytnano.designs.scale import SCALE
-    from mytnano.designs.settings import amount, assignments, changed
+    from mytnano.designs.settings import amount, assignments
     from mytnano.files import atomic_write_json
     from mytnano.planning import plan as planning
     from mytnano.planning.hardware import parse_hardware
@@ -112,7 +112,7 @@ def plan(
     console = Console()
     devices, device = parse_hardware(hardware)
     changes = assignments(fields or [])
-    config = changed(planning.design_named(recipe), changes)
+    config = planning.design_named(recipe, changes)
     by_rule = planning.is_recipe(recipe) and "train.batch_windows" not in changes
     # Recipes of a fixed size train as ranks do, on one device too.
     sharded = recipe in SCALE

@@ -2,7 +2,7 @@
 
 A group is data. Its members are rungs of :mod:`mytnano.designs.families` and, as one point among
 them, rungs of the core ladder, whose runs are then the same runs. ``mytnano ladder --rungs NAME``
-trains a group; a verdict is the lab's, so a group names the lab's questions about it.
+trains a group; a verdict is the lab's, so a group names the lab's questions that bear on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mytnano.designs.budgets import BATCH_WINDOWS
-from mytnano.designs.families import BASE, DROPOUTS, EPOCHS, EXTENDED, VOCABULARIES
+from mytnano.designs.families import BASE, DROPOUTS, EPOCHS, EXTENDED, MIDDLE, VOCABULARIES
 from mytnano.designs.rung import Rung
 from mytnano.words import rounded
 
@@ -44,7 +44,8 @@ class Group:
         members: id -> label, in the order of the figure.
         axis: None for kinds, which are rows.
         lines: id -> name of the line that it belongs to, where an axis carries several.
-        verdicts: built-in questions of the lab that decide what the group shows.
+        verdicts: built-in questions of the lab that ask a part of it.
+        base: the rung that its others are compared with.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Group:
     axis: Axis | None = None
     lines: dict[str, str] | None = None
     verdicts: tuple[str, ...] = ()
+    base: str = BASE
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -109,10 +111,12 @@ WIDER_GROUPS = {
             "Left: every vocabulary reads the same bytes. Right: each reads as many bytes as the "
             "training FLOPs of bpe:8192 pay for, or of the largest size below it that the text "
             "supports, in a run of its own whose schedule is complete, so that no point is taken "
-            "from the middle of another's.",
+            "from the middle of another's. A vocabulary of this group is learned from the whole "
+            "training text, of which a run reads a part, and cl100k was learned elsewhere: the "
+            "larger it is, the more it brings along that the run did not read.",
             {**_TOKENIZERS, **_EQUAL_FLOPS},
             Axis("ids of the vocabulary", lambda rung, row, model: row["vocab_size"]),
-            verdicts=("tokenizer", "cl100k"),
+            verdicts=("tokenizer", "cl100k"), base=MIDDLE,
         ),
         Group(
             "activations", "Activations", "What should bend the feed-forward network?",

@@ -205,6 +205,11 @@ def batch_windows(tokens: float, context: int) -> int:
     return max(1, round(wanted / context))
 
 
+def whole_share(windows: int, devices: int) -> int:
+    """``windows`` rounded up to a number that the devices share evenly."""
+    return -(-windows // devices) * devices
+
+
 def learning_rate(name: str, config: RunConfig) -> float:
     """Peak rate of a recipe under its budget, three significant digits.
 

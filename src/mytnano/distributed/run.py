@@ -25,7 +25,7 @@ from mytnano.model.transformer import Transformer
 from mytnano.run_files import SHARED
 from mytnano.terminal import is_chief
 from mytnano.training.care import Care, OnProgress, unseen
-from mytnano.training.engine import Engine
+from mytnano.training.engine import Engine, uneven
 from mytnano.training.files import write_curve
 from mytnano.training.loop import Run
 from mytnano.training.text import Text
@@ -80,7 +80,7 @@ def train(
             begun = begin(world)
             if begun is None:
                 return None
-            world.agree(refusal(begun.config, world))
+            world.agree(uneven(begun.config.train.batch_windows, world.size))
             folder.mkdir(parents=True, exist_ok=True)
             checkpoints = Checkpoints(folder, begun.config.hash, world)
             found, notes = checkpoints.find()
@@ -99,19 +99,6 @@ def train(
         for recorder in care.recorders:
             recorder.close(result)
     return result
-
-
-def refusal(config: RunConfig, world: World) -> str | None:
-    """Why these ranks cannot train this configuration, in a sentence, or None."""
-    windows = config.train.batch_windows
-    if windows % world.size:
-        fits = [n for n in range(1, windows + 1) if windows % n == 0]
-        nearest = min(fits, key=lambda n: (abs(n - world.size), n))
-        return (
-            f"a batch of {windows} windows cannot be shared evenly by {world.size} ranks: give "
-            f"--nproc-per-node {nearest}, or a train.batch_windows that {world.size} divides"
-        )
-    return None
 
 
 class SharedRun(Run):

@@ -1,6 +1,6 @@
 """A finished run as a model of EleutherAI's lm-evaluation-harness, under the name ``mytnano``.
 
-    python -m mytnano.interop.lm_harness run --model mytnano --model_args run=RUN --tasks blimp
+    python -m mytnano.interop.lm_harness run --model mytnano --model_args run=RUN --tasks TASKS
 
 is the harness's own command line with this model registered. Every text begins with the
 end-of-document, as documents do in training.
@@ -13,16 +13,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from mytnano.errors import UserError
+from mytnano.environment import choose_device
+from mytnano.errors import UserError, needs
 from mytnano.inference.generate import Sampling, Speaker, generate
 from mytnano.inference.load import load_run
 from mytnano.measure.evaluate import tokens_at_once
 from mytnano.model.loss import IGNORE, head_scores
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ModuleNotFoundError as error:
+    lacking = needs("the lm-evaluation-harness", error.name or "lm_eval", "lm-eval")
+    if __name__ != "__main__":
+        raise lacking from None
+    sys.exit(f"mytnano: {lacking}")
 
 Scored = tuple[tuple[str, str], list[int], list[int]]
 """A request as the harness encodes it: its texts, the context's ids, the continuation's."""
@@ -37,7 +45,7 @@ class MytnanoLM(TemplateLM):
 
     def __init__(
         self,
-        run: str,
+        run: str = "",
         device: str | None = None,
         batch_size: int | str = 16,
         max_gen_toks: int = 256,
@@ -46,10 +54,18 @@ class MytnanoLM(TemplateLM):
         """``run`` as in ``mytnano eval``; ``batch_size`` prompts are continued at a time.
 
         The harness asks for a GPU by default: where there is none it is the CPU.
+
+        Raises:
+            UserError: no run is given, it cannot be loaded, or there is no such device.
         """
         super().__init__()
-        cuda = (device or "").startswith("cuda")
-        self.loaded = load_run(run, "cpu" if cuda and not torch.cuda.is_available() else device)
+        if not run:
+            raise UserError("say which run to evaluate: --model_args run=RUN")
+        kind = (device or "cpu").partition(":")[0]
+        if kind == "cuda" and not torch.cuda.is_available():
+            device = kind = "cpu"
+        choose_device(kind)
+        self.loaded = load_run(run, device)
         self.vocabulary = self.loaded.tokenizer
         self.context = self.loaded.config.model.context
         self.rows = max(1, int(batch_size)) if str(batch_size).isdigit() else 16

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mytnano.config import ModelConfig, RunConfig
 from mytnano.designs.baselines import starting_design
-from mytnano.designs.recipes import DEFAULT_SIZE, RECIPES, batch_windows, recipe_of
+from mytnano.designs.recipes import (
+    DEFAULT_SIZE,
+    RECIPES,
+    batch_windows,
+    recipe_of,
+    whole_share,
+)
 from mytnano.designs.rungs import RUNGS
 from mytnano.designs.scale import SCALE
+from mytnano.designs.settings import changed
 from mytnano.errors import UserError
 from mytnano.measure.devices import Device
 from mytnano.measure.flops import forward_flops_per_token, training_flops
@@ -71,23 +79,27 @@ class Plan:
         return self.memory.total <= self.room
 
 
-def design_named(name: str) -> RunConfig:
+def design_named(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
     """Any design by name, with a vocabulary and a context even if the text is to settle them.
 
+    Args:
+        changes: settings that replace the design's, by name.
+
     Raises:
-        UserError: there is no such design.
+        UserError: there is no such design or setting.
     """
-    if name in SCALE:
-        return SCALE[name]
+    changes = changes or {}
     try:
-        config = starting_design(name)
+        config = changed(SCALE.get(name) or starting_design(name), changes)
     except UserError as error:
-        raise UserError(f"{error}; and {', '.join(SCALE)}") from None
+        named = name in SCALE or recipe_of(name) or name in RUNGS
+        raise error if named else UserError(f"{error}; and {', '.join(SCALE)}") from None
     kind, _, size = config.data.tokenizer.partition(":")
-    vocabulary = config.model.vocab_size or (int(size) if size else VOCABULARY[kind])
-    context = config.model.context or max(
-        2, round(config.data.window_bytes / BYTES_PER_TOKEN[kind])
-    )
+    vocabulary, context = config.model.vocab_size, config.model.context
+    if not vocabulary or ("data.tokenizer" in changes and "model.vocab_size" not in changes):
+        vocabulary = int(size) if size else VOCABULARY[kind]
+    if not context or ("data.window_bytes" in changes and "model.context" not in changes):
+        context = max(2, round(config.data.window_bytes / BYTES_PER_TOKEN[kind]))
     return config.but(model={"vocab_size": vocabulary, "context": context})
 
 
@@ -126,8 +138,8 @@ def make_plan(
     if context is not None:
         config = with_context(config, context)
     if batch_rule:
-        share = math.ceil(batch_windows(tokens, config.model.context) / devices)
-        config = config.but(train={"batch_windows": share * devices})
+        windows = whole_share(batch_windows(tokens, config.model.context), devices)
+        config = config.but(train={"batch_windows": windows})
     batch = config.train.batch_windows
     if batch % devices:
         raise UserError(
@@ -199,8 +211,8 @@ def advice(plan: Plan) -> list[str]:
             found.append("recompute=true fits, for up to a third more arithmetic")
         elif both and not fewer:
             found.append(f"recompute=true with micro_windows={both} fits")
-    if more := _more_devices(plan):
-        found.append(f"{more}x{plan.device.name} would fit")
+    if not found and (more := _more_devices(plan)):
+        found.append(f"{more} would fit")
     if not found:
         found.append(
             "nothing of micro-batches, recomputation or up to 64 times the devices makes it fit: "
@@ -227,13 +239,19 @@ def _fits(plan: Plan, **train: object) -> bool:
     return training_memory(config, plan.devices, plan.sharded).total <= plan.room
 
 
-def _more_devices(plan: Plan) -> int | None:
+def _more_devices(plan: Plan) -> str | None:
+    """``4xH100 with recompute=true``: the smallest number that suffices, with what it takes."""
+    settings: list[dict[str, Any]] = [{}, {"recompute": True}, {"recompute": True}]
+    settings[-1]["micro_windows"] = 1
     for factor in (2, 4, 8, 16, 32, 64):
         devices = factor * plan.devices
         if plan.config.train.batch_windows % devices:
             return None
-        if training_memory(plan.config, devices).total <= plan.room:
-            return devices
+        for train in settings:
+            if training_memory(plan.config.but(train=train), devices).total <= plan.room:
+                named = [f"{name}={str(value).lower()}" for name, value in train.items()]
+                told = f" with {' and '.join(named)}" if named else ""
+                return f"{devices}x{plan.device.name}{told}"
     return None
 
 

@@ -116,8 +116,9 @@ def gate_sentence(gate: Gate | None) -> str:
     if gate is None:
         return "gate: not tried, as the runs without the largest ones cannot fix the law"
     forecast = gate.forecast
+    largest = f"the {gate.runs} largest runs" if gate.runs > 1 else "the largest run"
     said = (
-        f"gate {'passed' if gate.passed else 'FAILED'}: the {gate.runs} largest runs, with "
+        f"gate {'passed' if gate.passed else 'FAILED'}: {largest}, with "
         f"{forecast.factor:.1f} times the compute of the others, came to {gate.observed:.4f} bits "
         f"per byte; {interval(forecast)} was forecast from those"
     )

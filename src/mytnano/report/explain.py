@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mytnano import words
-from mytnano.designs.groups import WIDER_GROUPS
+from mytnano.designs.families import EXTENDED
+from mytnano.designs.groups import WIDER_GROUPS, rate_of
 from mytnano.designs.rungs import KNOWN, RUNGS, Rung
 from mytnano.errors import UserError
 from mytnano.report import compare
@@ -35,6 +36,14 @@ CODE_OF_SETTING = {
     "optim.lr": "training.schedule.learning_rate",
 }
 """What reads a setting, for rungs that name no code of their own."""
+
+RATE = "optim.lr"
+HOW = {
+    "tuned": "tuned in the group's own run",
+    "scaled": "its parent's, scaled by the bytes",
+    "inherited": "its parent's",
+}
+"""How a rung of a group comes by its learning rate, by :func:`mytnano.designs.groups.rate_of`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,9 @@ def explain(rung_id: str, folder: Path | None = None) -> RenderableType:
     Raises:
         UserError: there is no such rung, or the folder's results are damaged.
     """
+    if group := WIDER_GROUPS.get(rung_id):
+        members = ", ".join(group.ids)
+        raise UserError(f"'{rung_id}' is a group: give one of its rungs, {members}")
     if rung_id not in KNOWN:
         ids = ", ".join(id for id, rung in RUNGS.items() if rung.group != "depth")
         groups = ", ".join(WIDER_GROUPS)
@@ -134,12 +146,24 @@ def _changes(rung: Rung, arm: Arm | None, parent: Arm | None) -> RenderableType:
         return Text("This is the start: it changes nothing.", style="dim")
     table = _table(f"change to {rung.parent}", "before", "after", "")
     table.columns[-1].justify = "left"
+    extended = rung.id in EXTENDED
     for change in compare.changes(rung, arm, parent):
+        if extended and change.setting == RATE:
+            continue
         style = "" if change.chosen else "dim"
         note = change.help if change.chosen else "follows, or set to match"
         row = (change.setting, change.before, change.after, note)
         table.add_row(*map(Text, row), style=style)
+    if extended:
+        known = "not known without its run"
+        rates = [_rate(each) or known for each in (parent, arm)]
+        table.add_row(*map(Text, (RATE, *rates, HOW[rate_of(rung)])), style="dim")
     return table
+
+
+def _rate(arm: Arm | None) -> str:
+    lr = arm.runs[0].row.get("lr") if arm else None
+    return words.setting(lr) if lr else ""
 
 
 def _numbers(rung: Rung, arm: Arm | None) -> RenderableType | None:

@@ -7,6 +7,7 @@ from typing import Any
 from mytnano import words
 from mytnano.designs.families import BASE, EXTENDED, stand_ins
 from mytnano.designs.groups import PASSES, WIDER_GROUPS, Group, members_of, passes, rate_of
+from mytnano.designs.rung import Rung
 from mytnano.designs.rungs import KNOWN, design
 from mytnano.report import compare
 from mytnano.report.data import Arm, Results
@@ -36,7 +37,7 @@ def view(results: Results, group: Group) -> dict[str, Any]:
     rows = [row(results, group, arm) for arm in arms]
     return {
         "group": group,
-        "base": BASE,
+        "base": group.base,
         "rows": rows,
         "has_pairs": any(line["pairs"] for line in rows),
         "missing": [group.members[id] for id in group.ids if id not in results.arms],
@@ -83,7 +84,7 @@ def point(results: Results, group: Group, id: str, arm: Arm) -> Point:
         row = arm.runs[0].row | {PASSES: times_read(results, arm)}
         place = float(group.axis.place(arm.rung, row, model))
     line = group.lines[id] if group.lines else ""
-    return Point(label(results, group, arm), arm, place, line, id == BASE)
+    return Point(label(results, group, arm), arm, place, line, id == group.base)
 
 
 def label(results: Results, group: Group, arm: Arm) -> str:
@@ -102,18 +103,27 @@ def times_read(results: Results, arm: Arm) -> float:
 
 def row(results: Results, group: Group, arm: Arm) -> dict[str, Any]:
     """One line of the group's table."""
-    other = None if arm.rung.id == BASE else arm.rung.parent
-    other = middle_of(results, arm) if arm.rung.equal_flops else other
+    base = arm.rung.id == group.base
+    other = middle_of(results, arm) if arm.rung.equal_flops else compared_with(group, arm.rung)
     paired = compare.pairs(arm, results.arms.get(other or ""))
     return {
         "arm": arm,
         "label": label(results, group, arm),
-        "base": arm.rung.id == BASE,
+        "base": base,
         "flops_matched": bool(arm.rung.equal_flops),
         "rate": rate_words(results, arm),
         "pairs": paired,
-        "other": other if other != BASE else None,
+        "other": other if other != group.base else None,
     }
+
+
+def compared_with(group: Group, rung: Rung) -> str | None:
+    """The rung beside which another of its group stands; None for the group's base."""
+    if rung.id == group.base:
+        return None
+    if rung.equal_flops:
+        return rung.equal_flops
+    return group.base if rung.parent == BASE or rung.id not in EXTENDED else rung.parent
 
 
 def rate_words(results: Results, arm: Arm) -> str:

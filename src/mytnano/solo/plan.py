@@ -24,6 +24,7 @@ from mytnano.designs.recipes import (
     learning_rate,
     parameters,
     sized,
+    whole_share,
 )
 from mytnano.designs.scale import SCALE
 from mytnano.designs.settings import changed
@@ -39,6 +40,7 @@ from mytnano.solo.memory import check_memory, fitting_windows, free_for_each, me
 from mytnano.solo.request import Request, differences
 from mytnano.text.bpe import SMALLEST, VocabularyTooLarge
 from mytnano.training.contract import check_own
+from mytnano.training.engine import uneven
 from mytnano.training.pace import measure_pace, other_seconds, step_seconds, steps_in
 from mytnano.training.precision import bf16_products_pay, choose_precision
 from mytnano.training.text import Text, prepare, resolve
@@ -200,7 +202,10 @@ def make_plan(
             its contract, or there is too little time or memory.
     """
     threads = torch.get_num_threads()
-    config = _on_text(_placed(request), request, folder / CACHE, say)
+    config = _placed(request)
+    if not _batch_by_rule(request):
+        _check_shared(config, ranks)
+    config = _on_text(config, request, folder / CACHE, say)
     check_own(config)
     text = prepare(config.data, folder / CACHE)
     per_token = text.train.byte_count / len(text.train.ids)
@@ -222,6 +227,16 @@ def make_plan(
     rest = {"semantics": SEMANTICS, "threads": threads, "pace": pace}
     write_kept(folder / PLAN, None, content | rest)
     return plan
+
+
+def _batch_by_rule(request: Request) -> bool:
+    """Whether the number of windows of a step follows from the length of the run."""
+    return not request.whole and "train.batch_windows" not in request.changes
+
+
+def _check_shared(config: RunConfig, ranks: int) -> None:
+    if sentence := uneven(config.train.batch_windows, ranks):
+        raise UserError(sentence)
 
 
 def timed_plan(plan: SoloPlan, text: Text) -> SoloPlan:
@@ -272,15 +287,17 @@ def _on_text(
 def _budgeted(config: RunConfig, request: Request, size: float, ranks: int, free: int) -> RunConfig:
     """Batch, rate and what is scored, by the rules for about ``size`` bytes of training text.
 
+    The batch is rounded up to what the ranks share evenly.
+
     ``train_bytes`` becomes a whole number of steps. Each rank has ``free`` bytes of memory.
     """
     window = config.data.window_bytes
     if request.whole:
         config = config.but(train={"train_bytes": round(size)})
         return _fitted(config, request, config.train.micro_windows, ranks, free)
-    if "train.batch_windows" not in request.changes:
+    if _batch_by_rule(request):
         tokens = size * config.model.context / window
-        windows = batch_windows(tokens, config.model.context)
+        windows = whole_share(batch_windows(tokens, config.model.context), ranks)
         config = config.but(train={"batch_windows": windows})
     config = _fitted(config, request, 0, ranks, free)
     step = config.train.batch_windows * window

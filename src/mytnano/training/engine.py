@@ -202,6 +202,18 @@ class Engine:
             parameter.grad = None
 
 
+def uneven(windows: int, ranks: int) -> str | None:
+    """Why so many ranks cannot share a step of so many windows, in a sentence, or None."""
+    if windows % ranks == 0:
+        return None
+    fits = [n for n in range(1, windows + 1) if windows % n == 0]
+    nearest = min(fits, key=lambda n: (abs(n - ranks), n))
+    return (
+        f"a batch of {windows} windows cannot be shared evenly by {ranks} ranks: give "
+        f"--nproc-per-node {nearest}, or a train.batch_windows that {ranks} divides"
+    )
+
+
 def windows_at_once(wanted: int, windows: int, tokens: int, device: str) -> int:
     """Windows of one pass out of a step's ``windows`` of ``tokens`` tokens on a type of device.
 
