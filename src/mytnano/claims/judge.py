@@ -83,8 +83,10 @@ def run_check(name: str, evidence: Evidence) -> Finding:
     return figure() if figure else getattr(measured, name)(evidence)
 
 
-TWINS = "twins"
-"""Evidence that was there before any claim was written down."""
+TWINS, FORECAST = "twins", "forecast"
+SHIPPED = (TWINS, FORECAST)
+"""Evidence that `mytnano claims run` does not make: it was there before any claim was written down,
+or is of a text that this package does not have."""
 
 
 def needed(claim: Claim) -> list[str]:
@@ -92,7 +94,7 @@ def needed(claim: Claim) -> list[str]:
     names: dict[str, None] = {}
     for part in claim.parts:
         rested = (part.ablation,) if part.ablation else measured.NEEDS.get(part.check, ())
-        names |= dict.fromkeys(name for name in rested if name != TWINS)
+        names |= dict.fromkeys(name for name in rested if name not in SHIPPED)
     return list(names)
 
 

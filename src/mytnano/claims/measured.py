@@ -133,6 +133,21 @@ def tokenizer_outweighs_parts(tokenizer: Found, *small: Found) -> Finding:
     )
 
 
+@rests_on("forecast")
+def loss_is_forecast(found: Found) -> Finding:
+    """Whether the largest runs, 4 to 8 times the compute of the others, lie in the 90 % interval
+    that these give, and whether the law falls with the weights."""
+    gate, law = found["gate"], found["forms"][found["best"]]
+    fair = gate is not None and not gate["weak"] and not gate["far"]
+    if not fair:
+        return Finding("open", "no run is between 4 and 8 times the compute of the others")
+    tried = next(sentence for sentence in found["sentences"] if sentence.startswith("gate"))
+    return stated(
+        gate["passed"] and law["parameters"]["alpha"] > 0,
+        f"{tried}; the law falls with the power {law['parameters']['alpha']:.3g} of the weights",
+    )
+
+
 @rests_on("tokenizer")
 def tokens_are_a_quarter(found: Found) -> Finding:
     """Whether cl100k makes at most 250 tokens of 1,000 characters."""
