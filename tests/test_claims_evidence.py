@@ -256,3 +256,17 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
     assert verdicts["lr-0.0003"] == "worse"
     assert content["run_minutes"] == content["runs"] == 5
     assert 0.001 < content["lr"] < 0.016
+
+
+def test_a_loss_is_forecast_where_the_gate_is_passed_in_a_fair_trial(tmp_path):
+    law = {"best": "power", "forms": {"power": {"parameters": {"alpha": 0.3}}}}
+    law["sentences"] = ["4 runs in 2 cells", "gate FAILED: the largest run"]
+    fair = {"passed": True, "weak": False, "far": False}
+    for gate, state in (
+        (fair, "holds"), (fair | {"passed": False}, "refuted"), (fair | {"weak": True}, "open"),
+        (fair | {"far": True}, "open"), (None, "open"),
+    ):  # fmt: skip
+        put(tmp_path, "forecast", law | {"gate": gate})
+        found = measured.loss_is_forecast(Evidence(tmp_path))
+        assert found.state == state
+        assert state == "open" or "gate FAILED: the largest run; " in found.sentence

@@ -185,6 +185,7 @@ def test_publishing_a_forecast(tree, tmp_path, capsys):
     out = tmp_path / "forecast"
     found = {"budget": "smoke", "corpus": "toys", "rates": {"d16": 0.004}}
     found |= {"sentences": ["4 runs in 2 cells", "gate FAILED: of *toys*"]}
+    found |= {"gate": None, "best": "power", "forms": {"power": {"parameters": {"alpha": 0.3}}}}
     found["environments"] = [{"hardware": "toy", "commit": "abc", "date": "2026-01-01"}]
     for budget, commit, said in (
         ("smoke", "abc", "of budget smoke means nothing"),

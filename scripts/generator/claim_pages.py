@@ -29,7 +29,7 @@ from mytnano import words
 from mytnano.claims import figures, measured
 from mytnano.claims.evidence import Evidence
 from mytnano.claims.figures import ROUNDING, log
-from mytnano.claims.judge import TWINS, Judged, needed
+from mytnano.claims.judge import FORECAST, TWINS, Judged, needed
 from mytnano.claims.ledger import Claim, Part, planned_minutes, question_file
 from mytnano.claims.show import MARKS
 from mytnano.lab.spec import Spec, read_spec
@@ -261,6 +261,8 @@ def _designs(found: Found) -> str:
 
 def _needs(each: Judged) -> str:
     claim = each.claim
+    if claim.needs and FORECAST in map(evidence_name, each.sources):
+        return f"The runs and the law are in [forecasts](../forecast.md). It takes {claim.needs}."
     if claim.needs:
         return f"Not decided here. It needs {claim.needs}."
     names = needed(claim)

@@ -135,8 +135,7 @@ def tokenizer_outweighs_parts(tokenizer: Found, *small: Found) -> Finding:
 
 @rests_on("forecast")
 def loss_is_forecast(found: Found) -> Finding:
-    """Whether the largest runs, 4 to 8 times the compute of the others, lie in the 90 % interval
-    that these give, and whether the law falls with the weights."""
+    """Whether runs of 4 to 8 times the compute lie where others say, by a law that N lowers."""
     gate, law = found["gate"], found["forms"][found["best"]]
     fair = gate is not None and not gate["weak"] and not gate["far"]
     if not fair:
