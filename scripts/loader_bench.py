@@ -1,11 +1,12 @@
 """How fast batches come from shards, and that memory stays flat however large the set is.
 
-    python scripts/loader_bench.py --gigabytes 10 --out results/scale/loader.json
+    python scripts/loader_bench.py --gigabytes 10 --out out/loader.json
 
 writes a synthetic set (one random shard of ids, copied), reads global batches from it and counts
 their tokens and bytes of text after each step as a training run does, and prints tokens/s and how
 much the process's resident memory grew over the reading.
-Not timed: writing the set, and checking its checksums.
+Not timed: writing the set, and checking its checksums. The set is in the system's cache as far as
+memory allows, as it has just been written. `scripts/publish.py scale FILE` publishes the result.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 Tunes the rate of one design at each size, under the standard rules and under CompleteP's, and at
 the three depths also under muP's, which differ there; by the rule of docs/method.md, on the
 embedded corpus, with one seed a rate unless --seeds says more. The same command continues in
-FOLDER. Planned for about 50 minutes a seed on 2 cores. Writes results/scale/lr_transfer.json; with
---smoke, which trains a few steps of three sizes to see that all works, FOLDER/lr_transfer.json.
-Test text is not read.
+FOLDER. Planned for about 50 minutes a seed on 2 cores. Writes FOLDER/lr_transfer.json, which
+`scripts/publish.py scale FILE` publishes. --smoke trains a few steps of three sizes to see that all
+works. Test text is not read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from mytnano.runs.lock import folder_lock
 from mytnano.training.precision import choose_precision
 from mytnano.training.text import resolve
 
-ROOT = Path(__file__).resolve().parent.parent
 FIRST_SEED = 1000
 """No published run has it or those after it: a choice made on a seed flatters that seed."""
 
@@ -114,7 +113,7 @@ def tune(out: Path, seeds: int, smoke: bool, console: Console) -> Path:
     trials = Trials(config, chosen, where, workers, speeds[precision], console, "transfer")
     with folder_lock(out):
         tuned = search(names(SMOKE_SIZES if smoke else SIZES), trials.measure)
-    path = (out if smoke else ROOT / "results" / "scale") / "lr_transfer.json"
+    path = out / "lr_transfer.json"
     about = {"base": BASE.model_dump(exclude_defaults=True), "seeds": [*chosen]}
     about |= {"train_bytes": size, "environment": environment("cpu", precision)}
     atomic_write_json(path, about | {"designs": as_json(tuned)})

@@ -9,7 +9,9 @@
     python scripts/publish.py claims FOLDER     evidence that `mytnano claims run` left there
     python scripts/publish.py model RUN         a model that `mytnano train` made
     python scripts/publish.py forecast FOLDER   a forecast by `mytnano forecast --budget full`
-    python scripts/publish.py scale             measure memory and the coordinate check anew
+    python scripts/publish.py scale [FILE ...]  measure memory and the coordinate check anew, or
+                                                publish what loader_bench.py and lr_transfer.py
+                                                wrote
     python scripts/publish.py fresh             clone this commit, time `make ladder` and
                                                 `make test` there, publish the quick run and both
                                                 times
@@ -74,6 +76,7 @@ FILES = (ROWS, RESULTS, BASELINES, ATTENTION, GROUP_RATES, DECODE, "report.html"
 GROUP_FILES = (BASELINES, GROUP_RATES, DECODE)
 MODEL_FILES = (CONFIG, RESULT, METRICS, SAMPLES)
 ANSWER_FILES = ("answer.json", ROWS)
+SCALE_FILES = ("loader.json", "lr_transfer.json")
 FORECAST_FILES = ("forecast.json", "runs.csv")
 FORECAST_BUDGET = "full"
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
@@ -253,6 +256,23 @@ def publish_forecast(folder: Path, root: Path) -> Path:
     return copy(FORECAST_FILES, folder, root / FORECAST)
 
 
+def publish_scale(files: list[Path], root: Path) -> None:
+    """Copy results of the scripts about larger models.
+
+    Raises:
+        UserError: a file is none of them, or was made from a changed tree.
+    """
+    for file in files:
+        if file.name not in SCALE_FILES:
+            raise UserError(f"{file} is none of {' and '.join(SCALE_FILES)}")
+        try:
+            commit = json.loads(file.read_bytes())["environment"]["commit"]
+        except (OSError, ValueError, KeyError):
+            raise UserError(f"{file} is missing or damaged: measure it again") from None
+        fit_to_publish(file, commit or "")
+        copy((file.name,), file.parent, root / "results/scale")
+
+
 def measure_scale(root: Path) -> None:
     """Run the two measurements of docs/scale.md and docs/forecast.md in a clone of this commit."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -408,7 +428,7 @@ def parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="also if published runs are not in FOLDER"
     )
     lacking.add_argument("--add", action="store_true", help="keep published runs that FOLDER lacks")
-    verbs.add_parser("scale")
+    verbs.add_parser("scale").add_argument("files", nargs="*", type=Path, metavar="FILE")
     fresh = verbs.add_parser("fresh")
     fresh.add_argument("words", nargs="*", metavar="NAME=VALUE", help="passed on to make")
     fresh.add_argument("--only", choices=TIMED, default="", help="time this command alone")
@@ -431,7 +451,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         if given.verb == "fresh":
             measure_fresh(root, given.words, given.note, given.only)
         elif given.verb == "scale":
-            measure_scale(root)
+            publish_scale(given.files, root) if given.files else measure_scale(root)
         elif given.verb == "ladder":
             publish(given.folder, root, given.replace, given.add)
         else:

@@ -181,6 +181,20 @@ def test_publishing_a_model(tree, filled, tmp_path, capsys):
     assert "> The people of the toys" in regions()["models-samples"](Project(tree))
 
 
+def test_publishing_what_a_script_about_larger_models_wrote(filled, tmp_path, capsys):
+    published = filled / "results/scale/loader.json"
+    file = tmp_path / published.name
+    measured = json.loads(published.read_text())
+    for commit, said in (("abc+", "made from a changed tree"), ("abc", "")):
+        changed = {"environment": measured["environment"] | {"commit": commit}}
+        atomic_write_json(file, measured | changed)
+        assert publish.main(["scale", str(file)], filled) == (2 if said else 0)
+        assert said in capsys.readouterr().err
+    assert published.read_bytes() == file.read_bytes()
+    assert publish.main(["scale", str(tmp_path / "other.json")], filled) == 2
+    assert "is none of loader.json and lr_transfer.json" in capsys.readouterr().err
+
+
 def test_publishing_a_forecast(tree, tmp_path, capsys):
     out = tmp_path / "forecast"
     found = {"budget": "smoke", "corpus": "toys", "rates": {"d16": 0.004}}

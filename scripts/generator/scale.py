@@ -86,7 +86,7 @@ def loader(project: Project) -> str:
     if found is None:
         return (
             "Not measured in this tree: `scripts/loader_bench.py --gigabytes 10 --out "
-            f"{LOADER}` makes it."
+            "out/loader.json` makes it."
         )
     load = found["environment"].get("load")
     busy = "" if load is None else f", at a load of {load:.1f} when it ended"
