@@ -278,9 +278,20 @@ def test_advice_makes_it_fit():
     windows = int(words.rpartition("=")[2])
     helped = make_plan(made.but(train={"micro_windows": windows}), small, 1, 10**6)
     assert helped.fits
+    assert not any(" would fit" in sentence for sentence in plan.advice), "a setting suffices"
     hopeless = small.__class__("tiny", 1e12, 1 << 30, "a test")
     assert "nothing of micro-batches" in make_plan(made, hopeless, 1, 10**6).advice[0]
     assert halves(9) == [4, 2, 1]
+
+
+def test_more_devices_are_advised_with_the_settings_that_make_them_few():
+    plan = make_plan(SCALE["mytllm-1b"], DEVICES["RTX-4090"], 1, 10**9, sharded=True)
+    (said,) = plan.advice
+    number, _, settings = said.removesuffix(" would fit").partition("xRTX-4090 with ")
+    changes = dict(setting.split("=") for setting in settings.split(" and "))
+    helped = design_named("mytllm-1b", {f"train.{name}": v for name, v in changes.items()})
+    assert make_plan(helped, DEVICES["RTX-4090"], int(number), 10**9).fits
+    assert int(number) <= 8
 
 
 def test_the_vocabulary_of_cl100k_is_that_of_its_tokenizer(tmp_path):
@@ -315,5 +326,9 @@ def test_designs_by_name():
     rung = design_named("mytnano")
     assert rung.model.vocab_size == 8192 and 50 < rung.model.context < 100
     assert isinstance(design_named("bigram"), RunConfig)
+    larger = design_named("mytnano", {"data.tokenizer": "bpe:32768", "data.window_bytes": 1024})
+    assert larger.model.vocab_size == 32_768 and 200 < larger.model.context < 400
+    asked = design_named("mytnano", {"model.vocab_size": 500, "data.tokenizer": "bpe:32768"})
+    assert asked.model.vocab_size == 500
     with pytest.raises(UserError, match=r"'nothing' is not .*mytllm-1b"):
         design_named("nothing")

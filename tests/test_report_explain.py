@@ -1,6 +1,7 @@
 """A rung in the terminal."""
 
 import io
+import json
 import subprocess
 import sys
 
@@ -75,6 +76,21 @@ def test_a_claim_above_even_guessing_is_said_to_be_one():
 def test_an_unknown_rung_is_one_sentence():
     with pytest.raises(UserError, match="no rung 'nope'"):
         explain("nope")
+    with pytest.raises(UserError, match="'norms' is a group: give one of its rungs, mytnano, norm"):
+        explain("norms")
+
+
+def test_a_rung_of_a_group_has_the_rate_of_its_run_or_none(tmp_path):
+    line = lambda text: next(row for row in text.splitlines() if row.strip().startswith("optim.lr"))
+    unknown = line(printed("activations-relu"))
+    assert unknown.count("not known") == 2 and "tuned in the" in unknown
+    out = make_folder(tmp_path, ["mytnano", "activations-relu"])
+    file = out / "results.json"
+    found = json.loads(file.read_text())
+    for row in found["runs"]:
+        row["lr"] = 0.00246 if row["rung"] == "activations-relu" else 0.00219
+    file.write_text(json.dumps(found))
+    assert line(printed("activations-relu", out)).split()[:3] == ["optim.lr", "0.00219", "0.00246"]
 
 
 def test_an_unknown_source_is_an_error():

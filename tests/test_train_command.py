@@ -126,6 +126,20 @@ def test_settings_and_rules(path, tmp_path):
     assert tokens == pytest.approx(100_000, rel=0.01)
 
 
+def test_ranks_share_a_step_evenly(path, tmp_path):
+    request = toy_request(path, recipe="mytnano-modern", tokens=100_000, bytes=None)
+    del request.changes["train.batch_windows"]  # so that the rule decides
+    sizes = []
+    for ranks in (1, 3):
+        plan = solo_plan.make_plan(request, tmp_path / str(ranks), lambda sentence: None, ranks)
+        sizes.append(plan.config.train.batch_windows)
+    assert sizes[1] % 3 == 0 and 0 <= sizes[1] - sizes[0] < 3
+    given = toy_request(path, "batch_windows=8")
+    with pytest.raises(UserError, match="8 windows cannot be shared evenly by 3 ranks: give --np"):
+        solo_plan.make_plan(given, tmp_path / "given", lambda sentence: None, 3)
+    assert not (tmp_path / "given").exists(), "before any text is read"
+
+
 def refused(match, request, out, **ways):
     with pytest.raises(UserError, match=match) as error:
         made(request, out, **ways)
