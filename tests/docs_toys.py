@@ -88,6 +88,9 @@ def fill_tree(root: Path, **toys: object) -> None:
     arm |= {"pairs": 7, "p_adjusted": 0.001, "others": []}
     open_ = {"sentence": "gelu is unresolved", "name": "gelu"}
     open_ |= {"verdict": "unresolved", "difference": 0.1, "low": -2.0, "high": 2.2}
+    trend = {"slope": 1.7, "low": 0.2, "high": 3.2, "resolved": True, "shrinks": False}
+    trend |= {"reverses": False, "compute": [2.5e11, 5e11, 1e12], "effects": [5.18, 8.0, 8.66]}
+    arm |= {"trend": trend}
     open_ |= {"pairs": 7, "p_adjusted": 1.0, "as_predicted": None, "detectable_percent": 2.345}
     found = {"question": "Is it?", "arms": [arm, open_], "train_bytes": 2**18, "match": "flops"}
     found |= {"designs": {"relu": {"lr_fair": False}, "gelu": {"lr_fair": True}}}

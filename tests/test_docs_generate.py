@@ -280,6 +280,8 @@ def test_answers_of_the_lab_are_shown_with_their_prediction(filled):
     assert "**Is it?**" in text
     assert "| `relu` | **worse** | +2.0 | [0.3, 4.0] | 7 | 0.001 | – |" in text
     assert text.count("worse, rightly |") == 1 and "Rates not certified: relu." in text
+    assert "| `relu` | +5.2 | +8.0 | +8.7 | +1.7 | [+0.2, +3.2] | grows |" in text
+    assert "| arm | % at 250 G FLOPs |" in text
     shown = regions()["lab-decided"](Project(filled))
     assert "| Is it? | `relu` | **worse** | +2.0 | [0.3, 4.0] | 7 | worse, rightly |" in shown
     assert "are unresolved and not shown: 1." in shown and "gelu" not in shown

@@ -98,6 +98,7 @@ def answers(project: Project) -> str:
         parts += [
             f"**{found['question']}**",
             table(header, rows, (*NUMBERS, "would find %")),
+            _over_sizes(found["arms"]),
             bullets(found.get("notes") or []),
             f"`{path}`, plan `{found['plan_hash']}`: corpus `{found['corpus']}`, {size}, "
             f"{found['match']} matched. {_rates(found)} {conditions_of(environments_of(found))}",
@@ -109,6 +110,40 @@ def answers(project: Project) -> str:
         "than what its pairs would find with probability 0.8."
     )
     return paragraphs(told, *parts)
+
+
+def _over_sizes(arms: list[dict[str, Any]]) -> str:
+    """The effect of each arm at every size, and what a doubling of compute does to it."""
+    moved = {arm["name"]: arm["trend"] for arm in arms if arm.get("trend")}
+    if not moved:
+        return ""
+    compute = next(iter(moved.values()))["compute"]
+    sizes = [f"% at {words.quantity(flops)} FLOPs" for flops in compute]
+    rows = [
+        (
+            f"`{name}`",
+            *(f"{round(effect, 1) + 0.0:+.1f}" for effect in trend["effects"]),
+            f"{trend['slope']:+.2g}",
+            f"[{trend['low']:+.2g}, {trend['high']:+.2g}]",
+            _direction(trend),
+        )
+        for name, trend in moved.items()
+    ]
+    header = ("arm", *sizes, "a doubling", "interval", "the effect")
+    told = (
+        "Over sizes, the baseline's compute heading each: the mean difference, and by how much it "
+        "moves with each doubling of compute."
+    )
+    return paragraphs(told, table(header, rows, header[1:-1]))
+
+
+def _direction(trend: dict[str, Any]) -> str:
+    """What a trend says of an effect, in a word or two."""
+    if not trend["resolved"]:
+        return "no trend is resolved"
+    if trend["reverses"]:
+        return "reverses"
+    return {True: "shrinks", False: "grows", None: "moves"}[trend["shrinks"]]
 
 
 def decided(project: Project) -> str:
