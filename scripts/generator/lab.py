@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from generator.claims import FOLDER as CLAIMS
 from generator.tables import (
     Project,
