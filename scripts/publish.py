@@ -252,7 +252,8 @@ def publish_forecast(folder: Path, root: Path) -> Path:
     for each in made:
         fit_to_publish(folder, each.get("commit") or "")
     copy((FORECAST_FIGURE.name,), folder, root / FORECAST_FIGURE.parent)
-    atomic_write_json(root / CLAIMS / FORECAST_FILES[0], found)
+    evidence = found | {"environment": made[0]}
+    atomic_write_json(root / CLAIMS / FORECAST_FILES[0], evidence)
     return copy(FORECAST_FILES, folder, root / FORECAST)
 
 

@@ -76,7 +76,7 @@ def test_shipped_evidence_is_whole():
         content = evidence[name]
         assert content and content["environment"]["commit"], f"{name}: made for another question?"
         assert content.get("question_hash") == question_hash(name)
-        if name not in ("costs", "decoding", "twins"):
+        if name not in ("costs", "decoding", "twins", "forecast"):
             assert {arm["name"] for arm in content["arms"]}, name
 
 
@@ -260,6 +260,7 @@ def test_rates_are_judged_by_the_labs_rule(tmp_path, monkeypatch):
 
 def test_a_loss_is_forecast_where_the_gate_is_passed_in_a_fair_trial(tmp_path):
     law = {"best": "power", "forms": {"power": {"parameters": {"alpha": 0.3}}}}
+    law["environment"] = {"semantics": SEMANTICS}
     law["sentences"] = ["4 runs in 2 cells", "gate FAILED: the largest run"]
     fair = {"passed": True, "weak": False, "far": False}
     for gate, state in (

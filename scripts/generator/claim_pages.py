@@ -89,6 +89,11 @@ def page(each: Judged, evidence: Evidence, drawn: set[str], beside: list[str]) -
     if TWINS in map(evidence_name, each.sources):
         twins = evidence[TWINS] or {}
         parts += [f"## Measurement `{TWINS}`", _twins(twins)]
+    if FORECAST in map(evidence_name, each.sources):
+        found = evidence[FORECAST] or {}
+        said = [*found["sentences"], f"Corpus: {found['corpus']}."]
+        parts += [f"## Measurement `{FORECAST}`", bullets(map(plain, said))]
+        parts.append(conditions_of(environments_of(found)))
     return paragraphs(*parts, "## To run it", _needs(each)) + "\n"
 
 

@@ -19,7 +19,7 @@ from mytnano.errors import UserError
 
 FILE = "evidence.json"
 
-TRAINED = ("rates", "twins")
+TRAINED = ("rates", "twins", "forecast")
 """Measurements on trained runs, which have no question file whose hash would hold SEMANTICS."""
 
 
