@@ -3,7 +3,8 @@
 Every line that is a command is parsed by the command line itself, and its words are held against
 what the program knows: rungs, recipes, settings, questions. Every YAML block is read as a question.
 Every Python block is executed, with toys in place of long runs. The cells of the tour are run as
-they stand in test_docs_tour.py, the lines of docs/scale.md in test_docs_scale.py.
+they stand in test_docs_tour.py, the lines of docs/scale.md in test_docs_scale.py, and commands that
+neither train nor time in test_docs_executed.py.
 """
 
 import re
