@@ -64,7 +64,7 @@ def train_steps(config: RunConfig) -> None:
     """A few steps on random ids."""
     engine = Engine(config)
     shape = (config.train.batch_windows, config.model.context + 1)
-    ids = torch.randint(0, config.model.vocab_size, shape)  # (B, T+1)
+    ids = torch.randint(0, config.model.vocab_size, shape, device=config.train.device)  # (B, T+1)
     x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # (B, T)
     for step in range(STEPS):
         probe = Probe(engine, x) if step == PROBED else None

@@ -108,14 +108,31 @@ def fill_tree(root: Path, **toys: object) -> None:
     planned = {"environment": MACHINE, "shapes": {"small": memory}}
     atomic_write_json(root / "results/scale/memory.json", planned)
     best = {"lr": 0.004, "octaves_from_base": -0.25, "cost_of_base_lr": 0.0012}
-    best |= {"flat": True, "interior": True}
-    rates = {"base": {"model": {"base_width": 64, "base_layers": 4}}, "train_bytes": 2**18}
-    rates |= {"environment": MACHINE, "seeds": [1000], "designs": {"mup-d64-l8": best}}
+    best |= {"flat": True, "interior": True, "points": [[0.002, 3.3], [0.004, 3.2]]}
+    wider = best | {"lr": 0.001, "cost_of_base_lr": 0.2}
+    rates = {"base": {"model": {"width": 64, "ffn_width": 256}}, "train_bytes": 2**18}
+    rates |= {"environment": MACHINE, "seeds": [1000]}
+    rates |= {"designs": {"mup-d64-l8": best, "mup-d64-l4": best, "mup-d128-l4": wider}}
+    rates["designs"] |= {"standard-d128-l4": wider | {"points": [[0.001, 3.1]]}}
     atomic_write_json(root / "results/scale/lr_transfer.json", rates)
     read = {"environment": MACHINE | {"load": 1.5}, "tokens_per_second": 2.5e6, "goal": 10**6}
     read |= {"steps": 900, "batch_windows": 64, "context": 1024, "set_bytes": 1e10, "shards": 149}
     read |= {"resident_growth_bytes": 9e7, "mapped_bytes": 3e10}
     atomic_write_json(root / "results/scale/loader.json", read)
+    way = {"tokens_per_second": 5e4, "flops_per_second": 4.5e14, "mfu": 0.455, "measured": 4e10}
+    way |= {"predicted": 4.2e10, "first_step_seconds": 90.0}
+    agree = {"steps": 50, "from_cpu": {"here": 2e-5, "bf16": 0.01}, "stopped_from_whole": 0.0}
+    sizes = {"layers": 6, "width": 1536, "vocab_size": 32_768}
+    speeds = {"plain": [100.0, 200.0, 300.0], "sharded": [150.0]}
+    ranked = {"steps": 10, "loss_gap": 1e-6, "ratio": 0.75, "model": sizes}
+    gpu = {
+        "environment": MACHINE,
+        "agree": agree,
+        "sharded": ranked | {"tokens_per_second": speeds},
+        "memory": {"small": {"predicted": 1.2e9, "measured": 1e9, "ratio": 1.2}},
+        "recipe": {"batch_windows": 320, "ways": {"eager": way, "compiled": {"failed": "no room"}}},
+    }
+    atomic_write_json(root / "results/scale/gpu.json", gpu)
     law = {"corpus": "toys", "rates": {"d16": 0.004}, "sentences": ["4 runs in 2 cells"]}
     law |= {"environments": [MACHINE]}
     atomic_write_json(root / "results/scale/forecast/forecast.json", law)

@@ -260,9 +260,27 @@ def test_another_precision_is_compared_run_by_run(filled):
 def test_rates_over_sizes_and_the_loader(filled):
     project = Project(filled)
     text = regions()["lr-transfer"](project)
-    assert "| `mup` | 64 | 8 | 0.004 (flat) | -0.25 | 0.0012 |" in text and "256 KiB" in text
+    assert (
+        "| `mup` | 64 | 8 | 0.004 (flat) | -0.25 | 0.0012 | 3.200 |" in text and "256 KiB" in text
+    )
+    assert "| `mup` | 2.00 | 0.00 | 0.2000 |" in text
+    assert "BPB is 3.200 under `mup` and 3.100 under `standard`, each at its own best" in text
     said = regions()["loader"](project)
     assert "2,500,000 tokens/s on one core (goal: 1,000,000)" in said and "10.0 GB" in said
+
+
+def test_what_a_gpu_did(filled):
+    say, path = regions()["gpu"], filled / "results/scale/gpu.json"
+    text = say(Project(filled))
+    assert "in fp32 losses are within 2e-05 nats per token of the CPU's" in text
+    assert "makes 150 tokens/s, where that one makes 200 (75%;" in text
+    assert "0 of 1 plans of memory are within 10 % of the measured peak" in text
+    assert "Failed, compiled: no room." in text
+    assert "| eager | 50,000 | 450 | 45.5% | 40.0 GB | 1.050 | 90 s |" in text
+    gone = {"memory": {"failed": "no room"}, "recipe": {"failed": "gone"}}
+    atomic_write_json(path, json.loads(path.read_text()) | gone)
+    text = say(Project(filled))
+    assert "- Failed: no room." in text and "- Failed: gone." in text and "| eager" not in text
 
 
 def test_shapes_keep_the_commit_that_they_were_measured_at(filled):

@@ -10,6 +10,7 @@ import pytest
 from docs_toys import fill_tree, make_tree, publish
 from generator.regions import regions
 from generator.tables import Project
+from publisher import fresh
 from report_toys import make_folder
 
 from mytnano.files import atomic_write_json
@@ -191,8 +192,11 @@ def test_publishing_what_a_script_about_larger_models_wrote(filled, tmp_path, ca
         assert publish.main(["scale", str(file)], filled) == (2 if said else 0)
         assert said in capsys.readouterr().err
     assert published.read_bytes() == file.read_bytes()
+    atomic_write_json(tmp_path / "gpu.json", measured | changed | {"smoke": True})
+    assert publish.main(["scale", str(tmp_path / "gpu.json")], filled) == 2
+    assert "is of --smoke, means nothing and is not published" in capsys.readouterr().err
     assert publish.main(["scale", str(tmp_path / "other.json")], filled) == 2
-    assert "is none of loader.json and lr_transfer.json" in capsys.readouterr().err
+    assert "is none of gpu.json, loader.json, lr_transfer.json" in capsys.readouterr().err
 
 
 def test_publishing_a_forecast(tree, tmp_path, capsys):
@@ -260,8 +264,8 @@ needs_tools = pytest.mark.skipif(
 def commit_a_toy_project(tree, tmp_path, test="@echo 7 passed"):
     make_folder(tmp_path / "measured", ("bigram", "mytnano"), run_folders=False)
     (tree / "Makefile").write_text(
-        f"ladder:\n\tmkdir -p {publish.QUICK}\n\tcp {tmp_path}/measured/* {publish.QUICK}\n"
-        f"\t@echo report: {publish.QUICK}/report.html\ntest:\n\t{test}\n"
+        f"ladder:\n\tmkdir -p {fresh.QUICK}\n\tcp {tmp_path}/measured/* {fresh.QUICK}\n"
+        f"\t@echo report: {fresh.QUICK}/report.html\ntest:\n\t{test}\n"
     )
     who = ["-c", "user.name=toy", "-c", "user.email=toy@example.org"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "toy"]):
@@ -283,12 +287,12 @@ def test_a_fresh_clone_is_timed_and_published(tree, tmp_path):
 def test_a_fresh_clone_whose_tests_fail_is_kept_with_its_ladder(
     tree, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(publish.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fresh.tempfile, "tempdir", str(tmp_path))
     commit_a_toy_project(tree, tmp_path, test="false")
     assert publish.main(["fresh"], tree) == 2
     said = capsys.readouterr().err
     assert "`make test` ended with exit code 2" in said
-    assert (Path(said.split("kept in ")[1].strip()) / publish.QUICK / "results.json").exists()
+    assert (Path(said.split("kept in ")[1].strip()) / fresh.QUICK / "results.json").exists()
     assert (tree / "results/ladder/quick/results.json").exists()
     timed = json.loads((tree / "results/commands.json").read_text())
     assert [c["command"] for c in timed["commands"]] == ["make ladder"], "its time is not lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from generator.tables import (
     plain,
     table,
 )
+from mytnano.config import ModelConfig, RunConfig
 
 COORDINATES = "results/scale/coordinates.json"
 LR_TRANSFER = "results/scale/lr_transfer.json"
@@ -51,17 +53,71 @@ def lr_transfer(project: Project) -> str:
     found = project.read(LR_TRANSFER)
     if found is None:
         return "Not measured yet."
-    rows = [_rate_row(name, entry) for name, entry in found["designs"].items()]
-    header = ("scaling", "width", "depth", "best rate", "octaves from the base's", "cost")
-    base = found["base"]["model"]
+    designs = found["designs"]
+    rows = [_rate_row(name, entry) for name, entry in designs.items()]
+    header = (
+        "scaling", "width", "depth", "best rate", "octaves from the base's", "cost", "lowest BPB",
+    )  # fmt: skip
+    base = RunConfig.model_validate(found["base"]).model
+    spans = [(f"`{rules}`", *_spans(designs, rules, base)) for rules in _scalings(designs)]
+    spans_header = ("scaling", "octaves over width", "octaves over depth", "greatest cost")
     told = (
-        f"The base is {base['base_width']} wide and {base['base_layers']} blocks deep. Cost: what "
-        "its best rate would cost at this size, in BPB of validation text, by the parabola through "
-        "the best three; none where a neighbour of the best rate exploded. Flat: the rate hardly "
-        f"matters. {len(found['seeds'])} seed(s) a rate, {found['train_bytes'] // 1024} KiB of "
-        f"text a run (`{LR_TRANSFER}`). "
+        f"The base is {base.width} wide and {base.layers} blocks deep; the first table says how "
+        "far apart the best rates of its widths (at that depth) and of its depths (at that width) "
+        "lie. Cost: what the base's best rate would cost at a size, in BPB of validation text, by "
+        "the parabola through the best three; none where a neighbour of the best rate exploded. "
+        "Lowest BPB: of the rates tried. Flat: the rate hardly matters. "
+        f"{len(found['seeds'])} seed(s) a rate, {found['train_bytes'] // 1024} KiB of text a run "
+        f"(`{LR_TRANSFER}`). "
     )
-    return paragraphs(table(header, rows, header[1:]), told + conditions(found["environment"]))
+    return paragraphs(
+        table(spans_header, spans, spans_header[1:]),
+        table(header, rows, header[1:]),
+        _at_the_widest(designs),
+        told + conditions(found["environment"]),
+    )
+
+
+def _at_the_widest(designs: dict[str, Any]) -> str | None:
+    """What each scaling reaches at its own best rate where widths differ most: a rate may transfer
+    and still lead to a worse model."""
+    width = max(int(name.split("-")[1][1:]) for name in designs)
+    lowest = {
+        scaling: min(loss for _, loss in entry["points"])
+        for name, entry in designs.items()
+        for scaling, wide, _ in (name.split("-"),)
+        if wide == f"d{width}"
+    }
+    if len(lowest) < 2:
+        return None
+    said = " and ".join(f"{loss:.3f} under `{scaling}`" for scaling, loss in lowest.items())
+    return (
+        f"A rate that transfers is not yet a better model: at the width of {width} the lowest BPB "
+        f"is {said}, each at its own best rate."
+    )
+
+
+def _scalings(designs: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name.partition("-")[0] for name in designs))
+
+
+def _spans(designs: dict[str, Any], scaling: str, base: ModelConfig) -> tuple[str | None, ...]:
+    """How far apart one scaling's best rates lie over width and over depth, and what that costs."""
+    sizes = {
+        (int(width[1:]), int(layers[1:])): entry
+        for name, entry in designs.items()
+        for rules, width, layers in (name.split("-"),)
+        if rules == scaling
+    }
+    cells: list[str | None] = []
+    for axis in (
+        [entry for (_, layers), entry in sizes.items() if layers == base.layers],
+        [entry for (width, _), entry in sizes.items() if width == base.width],
+    ):
+        octaves = [math.log2(entry["lr"]) for entry in axis]
+        cells.append(f"{max(octaves) - min(octaves):.2f}" if len(axis) > 1 else None)
+    costs = [e["cost_of_base_lr"] for e in sizes.values() if e["cost_of_base_lr"] is not None]
+    return (*cells, f"{max(costs):.4f}" if costs else None)
 
 
 def _rate_row(name: str, entry: dict[str, Any]) -> tuple[str | None, ...]:
@@ -77,6 +133,7 @@ def _rate_row(name: str, entry: dict[str, Any]) -> tuple[str | None, ...]:
         rate,
         None if octaves is None else f"{octaves:+.2f}",
         None if cost is None else f"{cost:.4f}",
+        f"{min(loss for _, loss in entry['points']):.3f}",
     )
 
 

@@ -1,0 +1,1 @@
+"""What scripts/publish.py does, by kind of result."""
