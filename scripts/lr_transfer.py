@@ -5,9 +5,9 @@
 Tunes the rate of one design at each size, under the standard rules and under CompleteP's, and at
 the three depths also under muP's, which differ there; by the rule of docs/method.md, on the
 embedded corpus, with one seed a rate unless --seeds says more. The same command continues in
-FOLDER. Planned for about 50 minutes a seed on 2 cores. Writes FOLDER/lr_transfer.json, which
-`scripts/publish.py scale FILE` publishes. --smoke trains a few steps of three sizes to see that all
-works. Test text is not read.
+FOLDER. About 15 minutes a seed on 2 cores with units for bf16, longer without. Writes
+FOLDER/lr_transfer.json, which `scripts/publish.py scale FILE` publishes. --smoke trains a few steps
+of three sizes to see that all works. Test text is not read.
 """
 
 from __future__ import annotations
