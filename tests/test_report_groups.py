@@ -59,6 +59,12 @@ def test_every_group_has_a_section_with_each_member(html):
     assert len(ids) == len(set(ids))
 
 
+def test_a_group_with_a_middle_of_its_own_is_said_to_have_it(html):
+    own = [group for group in WIDER_GROUPS.values() if group.base != BASE]
+    said = [f"{group.title.lower()} (compared with {group.base} )" for group in own]
+    assert own and f"which is a point of each but {', '.join(said)}. The figures" in text_of(html)
+
+
 def test_same_files_give_the_same_bytes(tmp_path):
     folder = folder_of(tmp_path, "dropout", "positions", run_folders=False)
     assert write_report(folder).read_bytes() == write_report(folder).read_bytes()
