@@ -105,6 +105,8 @@ MISTAKES = [
     ("ablate swiglu seeds=3 --show out", "no use of QUESTION and NAME=VALUE: leave that out"),
     ("ablate --out x", "the list of questions makes no use of --out"),
     ("shard farm.txt --verify --workers 1", "--verify makes no use of CORPUS and --workers"),
+    ("shard farm.txt --limit-mb 1", "a corpus that is read whole makes no use of --limit-mb"),
+    ("shard sotu --held-out 0.1", "a corpus that is read whole makes no use of --held-out"),
     ("forecast runs.csv --budget full", "a table of runs makes no use of --budget"),
     ("bench --device cuda", "a race of steps makes no use of --device"),
     ("bench --tokenizers --threads 1", "--tokenizers makes no use of --threads"),

@@ -170,6 +170,30 @@ def test_more_noise_and_more_reach_widen_the_interval():
     assert width(loud.forecast(*LARGER, seeds=100)) < width(near)
 
 
+def test_few_weights_on_much_text_are_not_calibrated():
+    law = Law(simulated(3), samples=30)
+    for at, apart in (((1e12, 100), 1e6 / 1.5), ((1, 1e12), 1e5), ((1e6, 4e8), 40 / 3)):
+        odd = law.forecast(*at)
+        assert odd.factor < CALIBRATED and not odd.calibrated
+        assert odd.apart >= apart * 0.99
+        assert "not calibrated: its weights or its text lie" in table.forecast_sentence(odd)
+    assert law.forecast(*LARGER).apart == pytest.approx(1.5)
+    assert law.forecast(2e5, 2e6).apart == 1
+
+
+def test_an_interval_holds_its_own_forecast_where_runs_are_exact():
+    exact = [Run(n, d, 1 + 20 * n**-0.3) for n, d in CELLS]
+    _, gate, found = conclude(exact, Target(1e9, 1e11), samples=30)
+    assert gate.passed
+    for each in found:
+        assert each.low <= each.bpb <= each.high
+
+
+def test_runs_that_are_all_alike_say_nothing():
+    with pytest.raises(UserError, match="all runs have the same bits per byte"):
+        conclude([Run(n, d, 3.0) for n, d in CELLS], Target(1e9, 1e11), samples=10)
+
+
 def test_the_gate():
     runs = simulated(4, [*CELLS, LARGER])
     gate = try_out(runs, samples=30)

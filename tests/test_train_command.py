@@ -21,7 +21,7 @@ from mytnano.planning.memory import training_memory
 from mytnano.runs.store import RunFolder
 from mytnano.solo import plan as solo_plan
 from mytnano.solo.curves import write_curves
-from mytnano.solo.memory import fitting_windows, memory_said
+from mytnano.solo.memory import check_memory, fitting_windows, memory_said
 from mytnano.training import pace
 from mytnano.training.text import prepare, resolve
 
@@ -283,9 +283,27 @@ def test_ranks_meet_where_the_run_is(path, tmp_path, monkeypatch):
 
 def test_what_cannot_fit_is_refused_before_anything_is_written(path, tmp_path, monkeypatch):
     monkeypatch.setattr(solo_plan, "free_for_each", lambda device, ranks: 1 << 16)
-    refused(r"predicted to take 0\.\d GiB, and 0\.0 GiB are free here \(cpu\): give micro_windows=",
+    refused(r"predicted to take 0\.\d GiB, and 0\.0 GiB are free here \(cpu\): give a smaller model",
             toy_request(path, "recompute=true"), tmp_path / "run")  # fmt: skip
     assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_only_what_suffices_is_advised():
+    config = SCALE["mytllm-tiny"].but(train={"micro_windows": 8})
+    needs = lambda **train: training_memory(config.but(train=train), sharded=True).tensors
+
+    def advice(free):
+        with pytest.raises(UserError) as refused:
+            check_memory(config, 1, free, sharded=True)
+        return str(refused.value).partition("give ")[2]
+
+    assert advice(needs(micro_windows=4)) == (
+        "micro_windows=4, recompute=true, a smaller model or more ranks"
+    )
+    least = needs(recompute=True)
+    assert least < needs(micro_windows=1), "else nothing is asked here"
+    assert advice(least) == "recompute=true, a smaller model or more ranks"
+    assert advice(least - 1) == "a smaller model or more ranks"
 
 
 def test_passes_are_halved_until_a_rank_has_room():

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 
 from mytnano.measure.evaluate import score
 from mytnano.model.transformer import Transformer
+from mytnano.run_files import SAMPLES
 from mytnano.runs.store import RunFolder
 from mytnano.training import loop
+from mytnano.training.care import Care
 from mytnano.training.engine import Engine
 from mytnano.training.loop import train
 
@@ -161,9 +163,11 @@ def test_a_run_that_breaks_in_its_last_step_has_no_scores_either(text, tmp_path,
         return norm
 
     monkeypatch.setattr(Engine, "update", breaking)
-    result = train(run_of(text), text, tmp_path)
+    result = train(run_of(text), text, tmp_path, care=Care(prompts=("The people",)))
     assert result["status"] == "diverged"
     assert result["test_bpb"] is None and result["validation_bpb"] is None
+    *earlier, last = map(json.loads, (tmp_path / SAMPLES).read_text().splitlines())
+    assert last["text"] == "" and earlier[-1]["text"], "nothing can be drawn, which is no error"
     assert result["train_tokens"] == STEPS * 8 * result["context"]
 
 

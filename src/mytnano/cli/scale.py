@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mytnano.cli.shared import Device, Workers, default_folder, refuse_beside, tell
+from mytnano.cli.shared import Device, Workers, default_folder, refuse_beside, refuse_given, tell
 from mytnano.errors import UserError
 
 
@@ -36,7 +36,7 @@ def shard(
     ] = 0,
     held_out: Annotated[
         float,
-        typer.Option(min=1e-6, max=0.4, help="Share of test and validation text, if streamed."),
+        typer.Option(min=1e-6, max=0.4, help="Share of test and of validation text, if streamed."),
     ] = 0.005,
     limit_mb: Annotated[
         int, typer.Option(min=0, help="Stop after so much streamed text, in MiB; 0: never.")
@@ -57,6 +57,7 @@ def shard(
     from mytnano.runs.lock import folder_lock
     from mytnano.text.readers import check_apart
     from mytnano.text.shard_build import Request
+    from mytnano.text.streaming import fits
 
     console = Console()
     if verify:
@@ -75,6 +76,8 @@ def shard(
         limit=limit_mb << 20,
         tokenizer_bytes=tokenizer_mb << 20,
     )
+    if fits(corpus):
+        refuse_given(context, "a corpus that is read whole", "held_out", "limit_mb")
     check_apart(corpus, out)
     with folder_lock(out):
         make(request, count_workers(workers, "cpu"), console)

@@ -58,10 +58,17 @@ def refuse_beside(context: typer.Context, mode: str, *uses: str) -> None:
         mode: what was given, such as ``--verify``.
         uses: parameters of the verb's function that go with it, its own among them.
     """
+    names = {each.name or "" for each in context.command.params}
+    refuse_given(context, mode, *(names - {*uses}))
+
+
+def refuse_given(context: typer.Context, mode: str, *useless: str) -> None:
+    """Raise UserError if the command line gives one of the named parameters, of which a mode makes
+    no use."""
     given = [
         each.opts[0] if each.opts[0].startswith("-") else each.metavar or each.opts[0].upper()
         for each in context.command.params
-        if each.name not in uses
+        if each.name in useless
         # By name, as some versions of typer bring a click of their own.
         and getattr(context.get_parameter_source(each.name or ""), "name", "") == "COMMANDLINE"
     ]

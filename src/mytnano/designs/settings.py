@@ -121,5 +121,7 @@ def amount(text: str, option: str) -> int:
     except ValueError:
         value = 0.0
     if not 1 <= value < 1e18:
-        raise UserError(f"{option} {text} is not a number from 1 to 1e18; try 500k, 20M or 1.5B")
+        raise UserError(
+            f"{option} {text} is not a number from 1 to below 1e18; try 500k, 20M or 1.5B"
+        )
     return round(value)

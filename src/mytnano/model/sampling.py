@@ -13,6 +13,10 @@ COLDEST = 1e-6
 """Temperature below which the likeliest is taken: logits divided by less may overflow."""
 
 
+class UnusableLogits(ValueError):
+    """Nothing can be drawn from logits that are not finite."""
+
+
 def draw(
     logits: Tensor,
     temperature: float,
@@ -56,6 +60,9 @@ def sample(
 
     Temperature 0 always takes the likeliest. Beyond ``model.config.context`` tokens the
     oldest are forgotten. Ids from ``vocabulary`` on are padding, and never drawn.
+
+    Raises:
+        UnusableLogits: they are not finite, as those of a model that diverged.
     """
     generator = torch.Generator().manual_seed(seed)
     device, context = next(model.parameters()).device, model.config.context
@@ -68,5 +75,7 @@ def sample(
             known = len(ids) - 1 if cache is not None and cache.started else -context
             window = torch.tensor([ids[known:]], device=device)  # (1, T)
             logits = model.head(model(window, cache)[0, -1]).float().cpu()  # (V,)
+            if not logits[:vocabulary].isfinite().all():
+                raise UnusableLogits
             ids.append(draw(logits[:vocabulary], temperature, generator))
     return ids[len(prompt) :]

@@ -9,7 +9,8 @@ The interval adds four independent errors, each drawn a few hundred times:
 * seed: what one run differs from another by its seed alone.
 
 It is tried out on the largest runs, which are left out of the fit for that (the gate). Further than
-``CALIBRATED`` times the compute of the runs nobody has tried it out, and it is marked so.
+``CALIBRATED`` times the compute of the runs, or ``APART`` times outside their weights or text,
+nobody has tried it out, and it is marked so.
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ DRAWS = 20
 CALIBRATED = 100.0
 """Times the compute of the largest run; beyond it a forecast is not calibrated."""
 
+APART = 10.0
+"""Times that its weights or its text may lie outside those of the runs: the compute of few weights
+on much text is that of runs which the law knows nothing of."""
+
 GATE = (4.0, 8.0)
 """Times the compute of the other runs that the held-out ones should have."""
+
+SAME = 1e-9
+"""Relative difference of two losses that only rounding makes."""
 
 REJECTED = 0.01
 """A form is rejected if its cells lie further off than the best form's do, pair by pair, at this
@@ -48,6 +56,7 @@ class Forecast:
         bpb: what the best form says. low, high: of the 90 % interval.
         factor: its compute over that of the largest run that was fitted.
         counted: whether that is of counted FLOPs, or of N times D.
+        apart: how many times N or D, whichever is farther, lies outside the runs'; 1 within them.
         run_sd, form_sd, cell_sd, seed_sd: relative standard deviations of the four errors.
         forms: what each form says.
         like: a design with as many weights, where the question named one.
@@ -60,6 +69,7 @@ class Forecast:
     high: float
     factor: float
     counted: bool
+    apart: float
     run_sd: float
     form_sd: float
     cell_sd: float
@@ -69,7 +79,7 @@ class Forecast:
 
     @property
     def calibrated(self) -> bool:
-        return self.factor <= CALIBRATED
+        return self.factor <= CALIBRATED and self.apart <= APART
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        return self.forecast.low <= self.observed <= self.forecast.high
+        low, high = self.forecast.low * (1 - SAME), self.forecast.high * (1 + SAME)
+        return low <= self.observed <= high
 
     @property
     def weak(self) -> bool:
@@ -161,12 +172,17 @@ class Law:
             params=params,
             bytes=size,
             bpb=value,
-            low=float(value * low),
-            high=float(value * high),
+            # The median of the draws is not the fit itself, off which nearly exact runs hardly lie.
+            low=float(value * min(low, 1.0)),
+            high=float(value * max(high, 1.0)),
             factor=flops / max(run.flops for run in self.runs)
             if counted
             else params * size / max(run.work for run in self.runs),
             counted=counted,
+            apart=max(
+                outside(params, [run.params for run in self.runs]),
+                outside(size, [run.bytes for run in self.runs]),
+            ),
             run_sd=float(ratios.std()),
             form_sd=form_sd,
             cell_sd=self.cell_sd,
@@ -206,6 +222,15 @@ class Law:
         for number, members in enumerate(self.cells):
             place[members] = number
         return refit(self.runs, base, fitted[:, None] * (1 + drawn[place]))
+
+
+def outside(value: float, known: Sequence[float]) -> float:
+    """How many times a value lies below or above all known ones; 1 within them.
+
+    >>> outside(5, [10, 20]), outside(12, [10, 20]), outside(60, [10, 20])
+    (2.0, 1.0, 3.0)
+    """
+    return max(1.0, min(known) / value, value / max(known))
 
 
 def cells_of(runs: Sequence[Run]) -> list[np.ndarray]:

@@ -24,6 +24,7 @@ from scipy.optimize import nnls
 from mytnano.errors import UserError
 from mytnano.words import rounded
 
+SAME_LOSS = 1e-6
 FEWEST_RUNS = 8
 FEWEST_CELLS = 6
 """One more than the law has numbers: seeds of a cell repeat what it says of the law."""
@@ -196,8 +197,13 @@ def check_design(runs: Sequence[Run]) -> None:
     Raises:
         UserError: they cannot; the sentence says what is missing.
     """
+    if max(run.bpb for run in runs) - min(run.bpb for run in runs) <= SAME_LOSS:
+        raise UserError(
+            "all runs have the same bits per byte, so neither size nor data can be seen to lower it"
+        )
     if len(runs) < FEWEST_RUNS:
-        raise UserError(f"{len(runs)} runs cannot fix a law: give at least {FEWEST_RUNS}")
+        count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+        raise UserError(f"{count} cannot fix a law: give at least {FEWEST_RUNS}")
     cells = {run.cell for run in runs}
     for place, name in enumerate(("sizes", "budgets")):
         values = {cell[place] for cell in cells}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mytnano.errors import UserError
 from mytnano.files import atomic_write_text
-from mytnano.planning.interval import CALIBRATED, GATE, LEVEL, Forecast, Gate, Law
+from mytnano.planning.interval import APART, CALIBRATED, GATE, LEVEL, Forecast, Gate, Law
 from mytnano.planning.law import Run
 
 COLUMNS = ("params", "bytes", "bpb", "seed")
@@ -141,8 +141,13 @@ def forecast_sentence(forecast: Forecast) -> str:
             f"; it is of the runs' own design with as many weights as {forecast.like} has, not of "
             f"{forecast.like}, whose parts, window, batch and vocabulary differ"
         )
-    if not forecast.calibrated:
+    if forecast.factor > CALIBRATED:
         said += f"; not calibrated: the law is untested beyond {CALIBRATED:g} times"
+    elif not forecast.calibrated:
+        said += (
+            f"; not calibrated: its weights or its text lie {forecast.apart:,.3g} times outside "
+            f"those of the runs, and the law is untested beyond {APART:g}"
+        )
     return said
 
 

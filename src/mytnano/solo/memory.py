@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.memory_plan import FP32, count_weights, state_bytes
 from mytnano.planning.memory import SHARE, micro_windows, training_memory
+from mytnano.planning.plan import halves
 from mytnano.training.memory import free_bytes
 
 SURE = 20
@@ -72,10 +74,8 @@ def check_memory(
     needed = training_memory(config, ranks, sharded).tensors
     if needed <= free:
         return
-    windows = micro_windows(config, max(1, train.batch_windows // ranks))
-    ways = [f"micro_windows={windows // 2}"] if windows > 1 else []
-    ways += [] if train.recompute else ["recompute=true"]
-    advice = f"give {', '.join([*ways, 'a smaller model'])} or more ranks"
+    ways = [*_enough(config, ranks, free, sharded), "a smaller model"]
+    advice = f"give {', '.join(ways)} or more ranks"
     if begun:  # its settings are those of its plan
         advice = "go on with more ranks, or choose another --out"
     each = f" on each of {ranks} ranks" if ranks > 1 else ""
@@ -83,6 +83,26 @@ def check_memory(
         f"a step of this run is predicted to take {needed / 2**30:.1f} GiB{each}, and "
         f"{free / 2**30:.1f} GiB are free here ({train.device}): {advice}"
     )
+
+
+def _enough(config: RunConfig, ranks: int, free: int, sharded: bool) -> list[str]:
+    """Settings each of which is predicted to suffice."""
+
+    def fit(**changes: Any) -> bool:
+        changed = config.but(train=changes)
+        return training_memory(changed, ranks, sharded).tensors <= free
+
+    windows = micro_windows(config, max(1, config.train.batch_windows // ranks))
+    fewer = next((n for n in halves(windows) if fit(micro_windows=n)), None)
+    found = [f"micro_windows={fewer}"] if fewer else []
+    if not config.train.recompute:
+        sizes = [windows, *halves(windows)]
+        most = next((n for n in sizes if fit(recompute=True, micro_windows=n)), None)
+        if most == windows:
+            found.append("recompute=true")
+        elif most and not fewer:
+            found.append(f"recompute=true with micro_windows={most}")
+    return found
 
 
 def out_of_memory(config: RunConfig, ranks: int = 1) -> UserError:

@@ -99,6 +99,8 @@ def show_plan(request: Request, folder: Path, console: Console) -> None:
                 with memory_said(plan.config):
                     plan = timed_plan(plan, text)
         introduce(request, plan, text, say)
+        if request.whole:
+            say(f"not timed here: mytnano plan {request.recipe} says how long it takes on GPUs")
 
 
 def check(request: Request, ways: Ways, folder: Path) -> None:

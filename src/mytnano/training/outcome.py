@@ -12,7 +12,7 @@ from mytnano.measure import status
 from mytnano.measure.evaluate import Score, evaluation_spans, score
 from mytnano.measure.flops import training_flops
 from mytnano.measure.ngrams import fit_bigram
-from mytnano.model.sampling import sample
+from mytnano.model.sampling import UnusableLogits, sample
 from mytnano.model.transformer import TABLES, Transformer
 from mytnano.text.batches import Windows
 from mytnano.text.stream import Stream
@@ -146,8 +146,12 @@ def continuation(model: Transformer, text: Text) -> str:
 
 
 def continued(model: Transformer, text: Text, prompt: str, tokens: int) -> str:
-    """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed."""
+    """What so many tokens after the prompt spell, at temperature 0.8 and a fixed seed; of a model
+    that diverged, nothing."""
     tokenizer = text.tokenizer
     ids = [tokenizer.eod_id, *tokenizer.encode(prompt.encode()).tolist()]
-    written = sample(model, ids, tokens, vocabulary=tokenizer.vocab_size)
+    try:
+        written = sample(model, ids, tokens, vocabulary=tokenizer.vocab_size)
+    except UnusableLogits:
+        return ""
     return tokenizer.decode(written).decode(errors="replace")
