@@ -115,7 +115,7 @@ def tune(out: Path, seeds: int, smoke: bool, console: Console) -> Path:
         tuned = search(names(SMOKE_SIZES if smoke else SIZES), trials.measure)
     path = out / "lr_transfer.json"
     about = {"base": BASE.model_dump(exclude_defaults=True), "seeds": [*chosen]}
-    about |= {"train_bytes": size, "environment": environment("cpu", precision)}
+    about |= {"smoke": smoke, "train_bytes": size, "environment": environment("cpu", precision)}
     atomic_write_json(path, about | {"designs": as_json(tuned)})
     return path
 

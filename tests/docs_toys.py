@@ -122,16 +122,20 @@ def fill_tree(root: Path, **toys: object) -> None:
     way = {"tokens_per_second": 5e4, "flops_per_second": 4.5e14, "mfu": 0.455, "measured": 4e10}
     way |= {"predicted": 4.2e10, "first_step_seconds": 90.0}
     agree = {"steps": 50, "from_cpu": {"here": 2e-5, "bf16": 0.01}, "stopped_from_whole": 0.0}
+    agree |= {"again": 3e-7}
     sizes = {"layers": 6, "width": 1536, "vocab_size": 32_768}
     speeds = {"plain": [100.0, 200.0, 300.0], "sharded": [150.0]}
     ranked = {"steps": 10, "loss_gap": 1e-6, "ratio": 0.75, "model": sizes}
+    way |= {"recipe": "mytllm-1b", "batch_windows": 320, "micro_windows": 8}
     gpu = {
-        "environment": MACHINE,
         "agree": agree,
         "sharded": ranked | {"tokens_per_second": speeds},
-        "memory": {"small": {"predicted": 1.2e9, "measured": 1e9, "ratio": 1.2}},
-        "recipe": {"batch_windows": 320, "ways": {"eager": way, "compiled": {"failed": "no room"}}},
+        "memory": {"shapes": {"small": {"predicted": 1.2e9, "measured": 1e9, "ratio": 1.2}}},
+        "eager": way,
+        "compiled": {"failed": "no room"},
     }
+    about = {"smoke": False, "environment": MACHINE | {"device": "cuda"}}
+    gpu = {name: about | part for name, part in gpu.items()}
     atomic_write_json(root / "results/scale/gpu.json", gpu)
     law = {"corpus": "toys", "rates": {"d16": 0.004}, "sentences": ["4 runs in 2 cells"]}
     law |= {"environments": [MACHINE]}

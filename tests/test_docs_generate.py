@@ -273,14 +273,16 @@ def test_what_a_gpu_did(filled):
     say, path = regions()["gpu"], filled / "results/scale/gpu.json"
     text = say(Project(filled))
     assert "in fp32 losses are within 2e-05 nats per token of the CPU's" in text
+    assert "and that one within 3e-07 of itself" in text
     assert "makes 150 tokens/s, where that one makes 200 (75%;" in text
     assert "0 of 1 plans of memory are within 10 % of the measured peak" in text
-    assert "Failed, compiled: no room." in text
-    assert "| eager | 50,000 | 450 | 45.5% | 40.0 GB | 1.050 | 90 s |" in text
-    gone = {"memory": {"failed": "no room"}, "recipe": {"failed": "gone"}}
-    atomic_write_json(path, json.loads(path.read_text()) | gone)
+    assert "- `compiled` failed: no room." in text and "| `mytllm-1b`, compiled" not in text
+    row = "| `mytllm-1b`, eager | 320 by 8 | 50,000 | 450 | 45.5% | 40.0 GB | 1.050 | 90 s |"
+    assert row in text
+    gone = {name: part | {"failed": "gone"} for name, part in json.loads(path.read_text()).items()}
+    atomic_write_json(path, gone)
     text = say(Project(filled))
-    assert "- Failed: no room." in text and "- Failed: gone." in text and "| eager" not in text
+    assert text.count("failed: gone.") == 5 and "tokens/s" not in text
 
 
 def test_shapes_keep_the_commit_that_they_were_measured_at(filled):

@@ -192,11 +192,29 @@ def test_publishing_what_a_script_about_larger_models_wrote(filled, tmp_path, ca
         assert publish.main(["scale", str(file)], filled) == (2 if said else 0)
         assert said in capsys.readouterr().err
     assert published.read_bytes() == file.read_bytes()
-    atomic_write_json(tmp_path / "gpu.json", measured | changed | {"smoke": True})
-    assert publish.main(["scale", str(tmp_path / "gpu.json")], filled) == 2
-    assert "is of --smoke, means nothing and is not published" in capsys.readouterr().err
     assert publish.main(["scale", str(tmp_path / "other.json")], filled) == 2
     assert "is none of gpu.json, loader.json, lr_transfer.json" in capsys.readouterr().err
+
+
+def test_what_is_no_measurement_of_a_gpu_is_refused(filled, tmp_path, capsys):
+    kept = filled / "results/scale/gpu.json"
+    whole = json.loads(kept.read_text())
+    file, before = tmp_path / "gpu.json", kept.read_bytes()
+    elsewhere = {"environment": whole["agree"]["environment"] | {"device": "cpu"}}
+    for part, said in (
+        ({"smoke": True}, "is of --smoke, means nothing and is not published"),
+        (elsewhere, "is not of a GPU throughout"),
+        ({"environment": {}}, "is missing or damaged"),
+    ):
+        atomic_write_json(file, whole | {"agree": whole["agree"] | part})
+        assert publish.main(["scale", str(file)], filled) == 2
+        assert said in capsys.readouterr().err and kept.read_bytes() == before
+    atomic_write_json(file, whole)
+    assert publish.main(["scale", str(file)], filled) == 0
+    smoke = tmp_path / "lr_transfer.json"
+    rates = json.loads((filled / "results/scale/lr_transfer.json").read_text())
+    atomic_write_json(smoke, rates | {"smoke": True})
+    assert publish.main(["scale", str(smoke)], filled) == 2
 
 
 def test_publishing_a_forecast(tree, tmp_path, capsys):

@@ -24,6 +24,7 @@ from mytnano.text import batches, shard_build, shards, streaming
 from mytnano.text.batches import Windows
 from mytnano.text.readers import read_source
 from mytnano.text.shard_build import Request, build_shards, verify_shards
+from mytnano.text.shard_corpus import shard_folder
 from mytnano.text.shards import ShardStream, read_manifest, shard_tokenizer
 from mytnano.text.streaming import chosen_split, groups, stream_documents
 from mytnano.training import text as text_module
@@ -235,6 +236,8 @@ def test_a_manifest_that_was_changed_is_refused(corpus, tmp_path):
     (out / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="was changed"):
         read_manifest(out)
+    with pytest.raises(UserError, match="'shards:' names no folder"):
+        shard_folder("shards:")
     (out / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         read_manifest(out)

@@ -283,7 +283,7 @@ def test_ranks_meet_where_the_run_is(path, tmp_path, monkeypatch):
 
 def test_what_cannot_fit_is_refused_before_anything_is_written(path, tmp_path, monkeypatch):
     monkeypatch.setattr(solo_plan, "free_for_each", lambda device, ranks: 1 << 16)
-    refused(r"predicted to take 0\.\d GiB, and 0\.0 GiB are free here \(cpu\): give a smaller model",
+    refused(r"predicted to take 0\.\d GiB, and 0\.0 GiB are free here \(cpu\): give a smaller",
             toy_request(path, "recompute=true"), tmp_path / "run")  # fmt: skip
     assert not (tmp_path / "run" / "plan.json").exists()
 

@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from generator.tables import Project, bullets, conditions, paragraphs, table
+from generator.tables import Project, bullets, conditions_of, paragraphs, table
 
 GPU = "results/scale/gpu.json"
+MEASURE = "`scripts/gpu_check.py --out out/gpu.json`"
+WAYS = ("eager", "compiled", "recompute")
 Part = dict[str, Any]
 
 
@@ -17,89 +19,83 @@ def gpu(project: Project) -> str:
     found = project.read(GPU)
     if found is None:
         return f"Not measured, as no GPU was at hand: {MEASURE} does it on one."
-    told = [say(found[name]) for name, say in SENTENCES.items() if name in found]
-    whole = {name: part for name, part in found.items() if name in TABLES and "failed" not in part}
-    tables = [make(whole[name]) for name, make in TABLES.items() if name in whole]
-    where = f"Measured by {MEASURE} (`{GPU}`). {conditions(found['environment'])}"
-    return paragraphs(bullets(told), *tables, where)
-
-
-MEASURE = "`scripts/gpu_check.py --out out/gpu.json`"
-
-
-def _or_why(say: Callable[[Part], str]) -> Callable[[Part], str]:
-    """What is said of a part that failed: why it did."""
-    return lambda part: f"Failed: {part['failed']}." if "failed" in part else say(part)
+    whole = {name: part for name, part in found.items() if "failed" not in part}
+    told = [say(whole[name]) for name, say in SENTENCES.items() if name in whole]
+    failed = [name for name in found if name not in whole]
+    told += [f"`{name}` failed: {found[name]['failed']}." for name in failed]
+    where = conditions_of([part["environment"] for part in found.values()])
+    return paragraphs(
+        bullets(told),
+        _shapes(whole["memory"]["shapes"]) if "memory" in whole else None,
+        _ways({name: whole[name] for name in WAYS if name in whole}),
+        f"Measured by {MEASURE} (`{GPU}`). {where}",
+    )
 
 
 def _agree(part: Part) -> str:
     return (
         f"Over {part['steps']} steps of `mytllm-tiny` in fp32 losses are within "
         f"{part['from_cpu']['here']:.1g} nats per token of the CPU's (bf16: "
-        f"{part['from_cpu']['bf16']:.1g}), and those of a run that was stopped and went on within "
-        f"{part['stopped_from_whole']:.1g} of the whole one's."
+        f"{part['from_cpu']['bf16']:.1g}). A run that was stopped and went on is within "
+        f"{part['stopped_from_whole']:.1g} of the whole one, and that one within "
+        f"{part['again']:.1g} of itself when it is repeated."
     )
 
 
 def _sharded(part: Part) -> str:
-    plain, ranked = (
-        f"{statistics.median(part['tokens_per_second'][name]):,.0f}"
-        for name in ("plain", "sharded")
-    )
+    speeds = part["tokens_per_second"]
+    plain, ranked = (f"{statistics.median(speeds[name]):,.0f}" for name in ("plain", "sharded"))
     model = part["model"]
     return (
         f"One rank of FSDP2 is within {part['loss_gap']:.1g} nats per token of the plain engine "
         f"over {part['steps']} steps in fp32, and in bf16 makes {ranked} tokens/s, where that one "
         f"makes {plain} ({part['ratio']:.0%}; {model['layers']} blocks of {model['width']}, "
-        f"vocabulary {model['vocab_size']:,}, both compiled)."
+        f"vocabulary {model['vocab_size']:,}; compiled block by block, and as a whole). With one "
+        "rank neither weights nor gradients travel: gathers and reductions over NCCL were not "
+        "tried."
     )
 
 
-def _memory(part: Part) -> str:
-    rows = [
-        (name, f"{shape['measured'] / 1e9:.2f} GB", f"{shape['ratio']:.3f}")
-        for name, shape in part.items()
-    ]
-    header = ("shape", "peak, measured", "planned / measured")
-    return table(header, rows, header[1:])
-
-
 def _plans(part: Part) -> str:
-    off = [abs(shape["ratio"] - 1) for shape in part.values()]
+    off = [abs(shape["ratio"] - 1) for shape in part["shapes"].values()]
     return (
         f"{sum(each <= 0.1 for each in off)} of {len(off)} plans of memory are within 10 % of the "
         f"measured peak; the farthest is {max(off):.1%} off."
     )
 
 
-def _recipe(part: Part) -> str:
-    failed = [f"{name}: {way['failed']}" for name, way in part["ways"].items() if "failed" in way]
-    told = f"`mytllm-1b`, whole steps of {part['batch_windows']} windows, on one device (below)."
-    return " ".join([told, *(f"Failed, {each}." for each in failed)])
+def _shapes(shapes: dict[str, dict[str, float]]) -> str:
+    rows = [
+        (name, f"{shape['measured'] / 1e9:.2f} GB", f"{shape['ratio']:.3f}")
+        for name, shape in shapes.items()
+    ]
+    header = ("shape", "peak, measured", "planned / measured")
+    return table(header, rows, header[1:])
 
 
-def _ways(part: Part) -> str:
+def _ways(ways: dict[str, Part]) -> str | None:
     rows = [
         (
-            name,
+            f"`{way['recipe']}`, {name}",
+            f"{way['batch_windows']} by {way['micro_windows']}",
             f"{way['tokens_per_second']:,.0f}",
             f"{way['flops_per_second'] / 1e12:,.0f}",
             None if way["mfu"] is None else f"{way['mfu']:.1%}",
-            None if way["measured"] is None else f"{way['measured'] / 1e9:.1f} GB",
-            None if way["measured"] is None else f"{way['predicted'] / way['measured']:.3f}",
+            f"{way['measured'] / 1e9:.1f} GB",
+            f"{way['predicted'] / way['measured']:.3f}",
             f"{way['first_step_seconds']:.0f} s",
         )
-        for name, way in part["ways"].items()
-        if "failed" not in way
+        for name, way in ways.items()
     ]
-    header = ("way", "tokens/s", "TFLOP/s", "MFU", "peak", "planned / measured", "first step")
-    return table(header, rows, header[1:]) if rows else ""
+    header = (
+        "one device", "windows a step", "tokens/s", "TFLOP/s", "MFU", "peak", "planned / measured",
+        "first step",
+    )  # fmt: skip
+    return table(header, rows, header[1:]) if rows else None
 
 
 SENTENCES: dict[str, Callable[[Part], str]] = {
-    "agree": _or_why(_agree),
-    "sharded": _or_why(_sharded),
-    "memory": _or_why(_plans),
-    "recipe": _or_why(_recipe),
+    "agree": _agree,
+    "sharded": _sharded,
+    "memory": _plans,
 }
-TABLES: dict[str, Callable[[Part], str]] = {"memory": _memory, "recipe": _ways}

@@ -66,6 +66,7 @@ def lr_transfer(project: Project) -> str:
         "far apart the best rates of its widths (at that depth) and of its depths (at that width) "
         "lie. Cost: what the base's best rate would cost at a size, in BPB of validation text, by "
         "the parabola through the best three; none where a neighbour of the best rate exploded. "
+        "Rates were tried an octave apart, so a fraction of an octave is no finding. "
         "Lowest BPB: of the rates tried. Flat: the rate hardly matters. "
         f"{len(found['seeds'])} seed(s) a rate, {found['train_bytes'] // 1024} KiB of text a run "
         f"(`{LR_TRANSFER}`). "

@@ -17,7 +17,8 @@ from mytnano.errors import UserError
 from mytnano.files import atomic_write_json
 from publisher.files import copy, fit_to_publish
 
-SCALE_FILES = ("gpu.json", "loader.json", "lr_transfer.json")
+GPU_FILE = "gpu.json"
+SCALE_FILES = (GPU_FILE, "loader.json", "lr_transfer.json")
 FORECAST_FILES = ("forecast.json", "runs.csv")
 FORECAST_BUDGET = "full"
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
@@ -50,19 +51,26 @@ def publish_scale(files: list[Path], root: Path) -> None:
     """Copy results of the scripts about larger models.
 
     Raises:
-        UserError: a file is none of them, is of --smoke, or was made from a changed tree.
+        UserError: a file is none of them, a part of it is of --smoke or was made from a changed
+            tree, or what a GPU did was done by another device.
     """
     for file in files:
         if file.name not in SCALE_FILES:
             raise UserError(f"{file} is none of {', '.join(SCALE_FILES)}")
         try:
             found = json.loads(file.read_bytes())
-            commit, smoke = found["environment"]["commit"], found.get("smoke", False)
-        except (OSError, ValueError, KeyError):
+            parts = list(found.values()) if file.name == GPU_FILE else [found]
+            made = [part["environment"] for part in parts]
+            devices = {each.get("device") for each in made}
+            commits = {each["commit"] or "" for each in made}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{file} is missing or damaged: measure it again") from None
-        if smoke:
+        if any(part.get("smoke") for part in parts):
             raise UserError(f"{file} is of --smoke, means nothing and is not published")
-        fit_to_publish(file, commit or "")
+        if file.name == GPU_FILE and devices != {"cuda"}:
+            raise UserError(f"{file} is not of a GPU throughout and is not published")
+        for commit in commits:
+            fit_to_publish(file, commit)
         copy((file.name,), file.parent, root / "results/scale")
 
 

@@ -43,8 +43,15 @@ class ShardDocuments(Sequence[bytes]):
 
 
 def shard_folder(corpus: str) -> Path:
-    """The folder of ``shards:FOLDER``."""
-    return Path(corpus.removeprefix(PREFIX)).expanduser()
+    """The folder of ``shards:FOLDER``.
+
+    Raises:
+        UserError: it has no name.
+    """
+    named = corpus.removeprefix(PREFIX)
+    if not named:
+        raise UserError(f"'{corpus}' names no folder: give {PREFIX}FOLDER, as mytnano shard said")
+    return Path(named).expanduser()
 
 
 def open_shards(
