@@ -197,10 +197,6 @@ def check_design(runs: Sequence[Run]) -> None:
     Raises:
         UserError: they cannot; the sentence says what is missing.
     """
-    if max(run.bpb for run in runs) - min(run.bpb for run in runs) <= SAME_LOSS:
-        raise UserError(
-            "all runs have the same bits per byte, so neither size nor data can be seen to lower it"
-        )
     if len(runs) < FEWEST_RUNS:
         count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
         raise UserError(f"{count} cannot fix a law: give at least {FEWEST_RUNS}")
@@ -234,6 +230,10 @@ def fit(runs: Sequence[Run], form: Form = ADDITIVE, robust: bool = False) -> Fit
         UserError: the runs cannot fix the law.
     """
     check_design(runs)
+    if max(run.bpb for run in runs) - min(run.bpb for run in runs) <= SAME_LOSS:
+        raise UserError(
+            "all runs have the same bits per byte, so neither size nor data can be seen to lower it"
+        )
     data = _Data.of(runs)
     weights = np.ones(len(runs))
     found = data.solve(form, data.loss, weights)
