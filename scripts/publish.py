@@ -10,8 +10,8 @@
     python scripts/publish.py model RUN         a model that `mytnano train` made
     python scripts/publish.py forecast FOLDER   a forecast by `mytnano forecast --budget full`
     python scripts/publish.py scale [FILE ...]  measure memory and the coordinate check anew, or
-                                                publish what gpu_check.py, loader_bench.py and
-                                                lr_transfer.py wrote
+                                                publish what gpu_check.py, loader_bench.py,
+                                                lr_transfer.py or whole_recipe.py wrote
     python scripts/publish.py fresh             clone this commit, time `make ladder` and
                                                 `make test` there, publish the quick run and both
                                                 times

@@ -137,6 +137,9 @@ def fill_tree(root: Path, **toys: object) -> None:
     about = {"smoke": False, "environment": MACHINE | {"device": "cuda"}}
     gpu = {name: about | part for name, part in gpu.items()}
     atomic_write_json(root / "results/scale/gpu.json", gpu)
+    steps = {"recipe": "mytllm-1b", "parameters": 10**9, "context": 1536, "losses": [11.5, 9.5, 8]}
+    steps |= {"rate": 1e-4, "measured": 2e10, "planned": 2.1e10, "environment": MACHINE}
+    atomic_write_json(root / "results/scale/whole_recipe.json", steps)
     law = {"corpus": "toys", "rates": {"d16": 0.004}, "sentences": ["4 runs in 2 cells"]}
     law |= {"environments": [MACHINE]}
     atomic_write_json(root / "results/scale/forecast/forecast.json", law)

@@ -285,6 +285,12 @@ def test_what_a_gpu_did(filled):
     assert text.count("failed: gone.") == 5 and "tokens/s" not in text
 
 
+def test_the_largest_recipe_at_its_full_size(filled):
+    text = regions()["whole-recipe"](Project(filled))
+    assert "1,000,000,000 parameters" in text and "falls from 11.50 to 9.50, 8.00 nats" in text
+    assert "20.0 GB of resident memory, 21.0 GB were planned (1.050 times" in text
+
+
 def test_shapes_keep_the_commit_that_they_were_measured_at(filled):
     path = filled / "results/scale/memory.json"
     found = json.loads(path.read_text())

@@ -193,7 +193,7 @@ def test_publishing_what_a_script_about_larger_models_wrote(filled, tmp_path, ca
         assert said in capsys.readouterr().err
     assert published.read_bytes() == file.read_bytes()
     assert publish.main(["scale", str(tmp_path / "other.json")], filled) == 2
-    assert "is none of gpu.json, loader.json, lr_transfer.json" in capsys.readouterr().err
+    assert "is none of gpu.json, loader.json, lr_transfer.json, whole" in capsys.readouterr().err
 
 
 def test_what_is_no_measurement_of_a_gpu_is_refused(filled, tmp_path, capsys):

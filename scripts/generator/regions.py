@@ -86,6 +86,7 @@ def regions() -> dict[str, Region]:
         "loader": scale.loader,
         "memory": scale.memory,
         "gpu": gpu.gpu,
+        "whole-recipe": scale.whole_recipe,
         "forecast": scale.forecast,
         "claims-overview": claims.overview,
         "claims-verdicts": claims.verdicts,

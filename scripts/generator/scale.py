@@ -24,6 +24,7 @@ MEMORY = "results/scale/memory.json"
 FORECAST = "results/scale/forecast"
 FORECAST_FIGURE = Path("docs/img/forecast.svg")
 LOADER = "results/scale/loader.json"
+WHOLE = "results/scale/whole_recipe.json"
 RATIOS = {"ratio": "resident", "tensors_ratio": "tensors'"}
 SHOWN = (("width", "stream"), ("width", "logits"), ("layers", "stream"), ("layers", "logits"))
 NAMES = {"width": "width", "layers": "depth"}
@@ -135,6 +136,27 @@ def _rate_row(name: str, entry: dict[str, Any]) -> tuple[str | None, ...]:
         None if octaves is None else f"{octaves:+.2f}",
         None if cost is None else f"{cost:.4f}",
         f"{min(loss for _, loss in entry['points']):.3f}",
+    )
+
+
+def whole_recipe(project: Project) -> str:
+    """The largest recipe at its full size: parameters, losses of a few steps, memory."""
+    found = project.read(WHOLE)
+    if found is None:
+        return (
+            "Not measured in this tree: `scripts/whole_recipe.py --out out/whole_recipe.json` "
+            "takes a few steps of `mytllm-1b` on a CPU."
+        )
+    first, *others = found["losses"]
+    peak, planned = found["measured"], found["planned"]
+    return (
+        f"`{found['recipe']}` itself, {found['parameters']:,} parameters, takes steps of one "
+        f"window of {found['context']:,} tokens on a CPU, as one rank with blocks that recompute: "
+        f"the loss of the same window falls from {first:.2f} to "
+        f"{', '.join(f'{loss:.2f}' for loss in others)} nats per token at a rate of "
+        f"{found['rate']:g}. Their peak was {peak / 1e9:.1f} GB of resident memory, "
+        f"{planned / 1e9:.1f} GB were planned ({planned / peak:.3f} times; `{WHOLE}`). "
+        f"{conditions(found['environment'])}"
     )
 
 

@@ -18,7 +18,7 @@ from mytnano.files import atomic_write_json
 from publisher.files import copy, fit_to_publish
 
 GPU_FILE = "gpu.json"
-SCALE_FILES = (GPU_FILE, "loader.json", "lr_transfer.json")
+SCALE_FILES = (GPU_FILE, "loader.json", "lr_transfer.json", "whole_recipe.json")
 FORECAST_FILES = ("forecast.json", "runs.csv")
 FORECAST_BUDGET = "full"
 SCALE = {"scripts/coordinate_check.py": "coordinates.json", "scripts/memory_plan.py": "memory.json"}
