@@ -287,7 +287,7 @@ def test_what_a_gpu_did(filled):
 
 def test_the_largest_recipe_at_its_full_size(filled):
     text = regions()["whole-recipe"](Project(filled))
-    assert "1,000,000,000 parameters" in text and "falls from 11.50 to 9.50, 8.00 nats" in text
+    assert "1,000,000,000 parameters" in text and "goes from 11.50 to 9.50, 8.00 nats" in text
     assert "20.0 GB of resident memory, 21.0 GB were planned (1.050 times" in text
 
 

@@ -152,7 +152,7 @@ def whole_recipe(project: Project) -> str:
     return (
         f"`{found['recipe']}` itself, {found['parameters']:,} parameters, takes steps of one "
         f"window of {found['context']:,} tokens on a CPU, as one rank with blocks that recompute: "
-        f"the loss of the same window falls from {first:.2f} to "
+        f"the loss of the same window goes from {first:.2f} to "
         f"{', '.join(f'{loss:.2f}' for loss in others)} nats per token at a rate of "
         f"{found['rate']:g}. Their peak was {peak / 1e9:.1f} GB of resident memory, "
         f"{planned / 1e9:.1f} GB were planned ({planned / peak:.3f} times; `{WHOLE}`). "
