@@ -4,7 +4,7 @@
 
 shows that the recipe is made as large as it says, that its steps lower the loss of a window of the
 embedded corpus which they repeat, and what memory they take beside the plan's figure. Takes about
-20 GiB in bf16 and some minutes; says nothing of speed. `scripts/publish.py scale FILE` publishes
+21 GiB in bf16 and some minutes; says nothing of speed. `scripts/publish.py scale FILE` publishes
 the result. --smoke takes mytllm-tiny.
 """
 
@@ -108,12 +108,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--smoke", action="store_true", help="a size that a test can afford")
     given = parser.parse_args(arguments)
     try:
+        atomic_write_json(given.out, {})  # minutes later it would be too late to hear of the disk
         atomic_write_json(given.out, measure(given.smoke))
     except UserError as error:
         print(f"whole_recipe: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped; nothing was measured", file=sys.stderr)
         return 130
     return 0
 

@@ -24,4 +24,11 @@ def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(whole_recipe.memory, "free_bytes", lambda device: 1 << 20)
     assert whole_recipe.main(["--smoke", "--out", str(tmp_path / "out.json")]) == 2
     assert "GiB are needed and 0.0 GiB are free" in capsys.readouterr().err
-    assert not (tmp_path / "out.json").exists()
+    assert (tmp_path / "out.json").read_text().strip() == "{}"
+
+
+def test_what_cannot_be_written_is_said_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(whole_recipe, "measure")
+    (tmp_path / "file").touch()
+    assert whole_recipe.main(["--smoke", "--out", str(tmp_path / "file" / "out.json")]) == 2
+    assert "cannot write" in capsys.readouterr().err

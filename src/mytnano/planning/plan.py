@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -200,17 +201,13 @@ def advice(plan: Plan) -> list[str]:
         return _when_it_fits(plan)
     found = []
     own = micro_windows(plan.config, plan.config.train.batch_windows // plan.devices)
-    fewer = next((n for n in halves(own) if _fits(plan, micro_windows=n)), None)
+    fewer, both = sufficient(plan.config, own, functools.partial(_fits, plan))
     if fewer:
         found.append(f"micro_windows={fewer} fits: the same step in more, smaller passes")
-    if not plan.config.train.recompute:
-        both = next(
-            (n for n in [own, *halves(own)] if _fits(plan, micro_windows=n, recompute=True)), None
-        )
-        if both == own:
-            found.append("recompute=true fits, for up to a third more arithmetic")
-        elif both and not fewer:
-            found.append(f"recompute=true with micro_windows={both} fits")
+    if both == own:
+        found.append("recompute=true fits, for up to a third more arithmetic")
+    elif both and not fewer:
+        found.append(f"recompute=true with micro_windows={both} fits")
     if not found and (more := _more_devices(plan)):
         found.append(f"{more} would fit")
     if not found:
@@ -253,6 +250,22 @@ def _more_devices(plan: Plan) -> str | None:
                 told = f" with {' and '.join(named)}" if named else ""
                 return f"{devices}x{plan.device.name}{told}"
     return None
+
+
+def sufficient(
+    config: RunConfig, own: int, fits: Callable[..., bool]
+) -> tuple[int | None, int | None]:
+    """The most windows of one pass that suffice: fewer than its ``own``, and if blocks recompute.
+
+    Args:
+        fits: whether a step does with other settings of ``train``.
+
+    Returns:
+        None for what does not suffice, or is done already.
+    """
+    fewer = next((n for n in halves(own) if fits(micro_windows=n)), None)
+    sizes = [] if config.train.recompute else [own, *halves(own)]
+    return fewer, next((n for n in sizes if fits(micro_windows=n, recompute=True)), None)
 
 
 def halves(number: int) -> list[int]:

@@ -12,7 +12,7 @@ from mytnano.config import RunConfig
 from mytnano.errors import UserError
 from mytnano.measure.memory_plan import FP32, count_weights, state_bytes
 from mytnano.planning.memory import SHARE, micro_windows, training_memory
-from mytnano.planning.plan import halves
+from mytnano.planning.plan import sufficient
 from mytnano.training.memory import free_bytes
 
 SURE = 20
@@ -93,15 +93,12 @@ def _enough(config: RunConfig, ranks: int, free: int, sharded: bool) -> list[str
         return training_memory(changed, ranks, sharded).tensors <= free
 
     windows = micro_windows(config, max(1, config.train.batch_windows // ranks))
-    fewer = next((n for n in halves(windows) if fit(micro_windows=n)), None)
+    fewer, both = sufficient(config, windows, fit)
     found = [f"micro_windows={fewer}"] if fewer else []
-    if not config.train.recompute:
-        sizes = [windows, *halves(windows)]
-        most = next((n for n in sizes if fit(recompute=True, micro_windows=n)), None)
-        if most == windows:
-            found.append("recompute=true")
-        elif most and not fewer:
-            found.append(f"recompute=true with micro_windows={most}")
+    if both == windows:
+        found.append("recompute=true")
+    elif both and not fewer:
+        found.append(f"recompute=true with micro_windows={both}")
     return found
 
 
